@@ -1,0 +1,72 @@
+"""One word piece at a time, for a batch of rows, with the source position each was copied from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, EncoderDecoderCache
+
+from ragdemo.generation.mini.model import Encoded, MiniModel, mixture
+from ragdemo.generation.mini.source import CLS, SEP
+
+
+@dataclass
+class Piece:
+    """The next word piece of every row."""
+
+    ids: Tensor  # [B]
+    source: Tensor  # [B] position in the row's source it was copied from, -1 where it was written
+    pointer: Tensor  # [B, N] attention over the source at this step
+
+
+Choose = Callable[[Tensor], Tensor]  # p [B, V] -> ids [B]
+
+
+def greedy(probabilities: Tensor) -> Tensor:
+    return probabilities.argmax(-1)
+
+
+@torch.inference_mode()
+def pieces(
+    model: MiniModel, encoded: Encoded, choose: Choose = greedy, allowed: Tensor | None = None
+) -> Iterator[Piece]:
+    """Endless: the caller stops asking when every row has written [SEP] or was cancelled.
+
+    `allowed` [V] or [B, V] is True where a word piece may be written rather than copied; copies
+    are never restricted.
+    """
+    rows = encoded.tokens.shape[0]
+    last = torch.full((rows, 1), CLS)
+    cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+    while True:
+        step = model.decode(last, encoded, cache)
+        if allowed is not None:
+            step.vocabulary = step.vocabulary.masked_fill(~allowed.unsqueeze(-2), -1e9)
+        probabilities = mixture(step, encoded)[:, -1]
+        ids = choose(probabilities)
+        pointer = step.pointer[:, -1]
+        same = pointer * (encoded.tokens == ids.unsqueeze(-1)) * encoded.valid
+        copied = (1 - step.gate[:, -1]) * same.sum(-1)
+        written = probabilities.gather(-1, ids.unsqueeze(-1)).squeeze(-1) - copied
+        source = torch.where(copied > written, same.argmax(-1), -1)
+        yield Piece(ids, source, pointer)
+        last = ids.unsqueeze(-1)
+
+
+def greedy_ids(model: MiniModel, encoded: Encoded, most: int = 64) -> list[list[int]]:
+    """Whole greedy answers as word pieces, without [SEP]: for measuring during training."""
+    rows: list[list[int]] = [[] for _ in range(encoded.tokens.shape[0])]
+    open_rows = set(range(len(rows)))
+    for number, piece in enumerate(pieces(model, encoded)):
+        for row in list(open_rows):
+            token = int(piece.ids[row])
+            if token == SEP:
+                open_rows.discard(row)
+            else:
+                rows[row].append(token)
+        if not open_rows or number + 1 >= most:
+            return rows
+    return rows

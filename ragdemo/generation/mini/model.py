@@ -1,0 +1,222 @@
+"""The network of ragdemo-mini: an encoder-decoder that finds a sentence and copies from it.
+
+Three parts on top of a small BART (Lewis et al. 2020, https://arxiv.org/abs/1910.13461):
+- fusion-in-decoder (Izacard and Grave 2021, https://arxiv.org/abs/2007.01282): every passage is
+  encoded with the question on its own, the decoder attends over all of them;
+- a sentence selector: one logit a token, pooled over sentences; the [CLS] of each passage stands
+  for "the answer is not here", as in BERT's SQuAD 2.0 model (Devlin et al. 2019,
+  https://arxiv.org/abs/1810.04805);
+- a pointer head (See et al. 2017, https://arxiv.org/abs/1704.04368):
+  p = g * vocabulary + (1 - g) * attention over the source.
+
+Knows nothing of text: `source.py` turns questions and passages into a `SourceBatch`.
+Shapes: B rows, P passages in the whole batch, L tokens a passage, N source tokens a row,
+S sentences a row, T target tokens, D = 384 wide, V = 30,522 word pieces.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import BartConfig, BartModel
+
+NULL = 0  # sentence number of the [CLS] tokens: "not here"
+OUTSIDE = -1  # tokens that belong to no sentence: task, question, title, separators
+
+
+@dataclass
+class SourceBatch:
+    """Passages ready to encode, and where each of their tokens belongs."""
+
+    input_ids: Tensor  # [P, L] word pieces, zero-padded
+    attention_mask: Tensor  # [P, L] 1 where there is a token
+    gather: Tensor  # [B, N] index into the flattened [P * L] tokens of the row's passages
+    valid: Tensor  # [B, N] bool; False is padding of the row
+    tokens: Tensor  # [B, N] the word pieces at `gather`
+    sentence: Tensor  # [B, N] sentence number in the row from 1; NULL or OUTSIDE
+    sentences: int  # S: the largest number of sentences of a row, NULL included
+
+    def to(self, device: torch.device | str) -> SourceBatch:
+        moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in vars(self).items()}
+        return SourceBatch(**moved)
+
+
+@dataclass
+class Encoded:
+    """What the decoder sees of a `SourceBatch`."""
+
+    states: Tensor  # [B, N, D] with the selected sentences marked
+    keys: Tensor  # [B, N, D] the pointer's view of the states
+    prior: Tensor  # [B, N] log p(the token's sentence is the one), 0 outside sentences
+    selection: Tensor  # [B, S] log p(sentence); column NULL is "not here"
+    spot: Tensor  # [B, N] log p(the answer stands at this token); sums to 1 with the [CLS] tokens
+    valid: Tensor  # [B, N]
+    tokens: Tensor  # [B, N]
+
+
+@dataclass
+class Step:
+    """The distribution over the next word piece, taken apart."""
+
+    gate: Tensor  # [B, T] g, the share of the vocabulary
+    vocabulary: Tensor  # [B, T, V] logits
+    pointer: Tensor  # [B, T, N] attention over the source; sums to 1
+
+
+def config(decoder_layers: int = 4, encoder_layers: int = 6) -> BartConfig:
+    """MiniLM's shape as a BART configuration."""
+    return BartConfig(
+        vocab_size=30522,
+        d_model=384,
+        encoder_layers=encoder_layers,
+        decoder_layers=decoder_layers,
+        encoder_attention_heads=12,
+        decoder_attention_heads=12,
+        encoder_ffn_dim=1536,
+        decoder_ffn_dim=1536,
+        max_position_embeddings=512,
+        activation_function="gelu",
+        dropout=0.0,
+        attention_dropout=0.0,
+        activation_dropout=0.0,
+        pad_token_id=0,
+        bos_token_id=101,
+        eos_token_id=102,
+        decoder_start_token_id=101,
+        forced_eos_token_id=None,
+    )
+
+
+class MiniModel(nn.Module):
+    """Encoder, selector, decoder and pointer; see the module's text."""
+
+    def __init__(self, bart: BartConfig) -> None:
+        super().__init__()
+        self.bart = BartModel(bart)
+        width = bart.d_model
+        self.select = nn.Linear(width, 1)
+        self.mark = nn.Parameter(torch.zeros(width))  # added to tokens of the chosen sentence
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.prior_weight = nn.Parameter(torch.ones(()))
+        self.gate = nn.Linear(2 * width, 1)
+        for projection in (self.query, self.key):
+            nn.init.eye_(projection.weight)
+            nn.init.zeros_(projection.bias)
+        nn.init.normal_(self.select.weight, std=0.02)
+        nn.init.zeros_(self.gate.weight)
+        nn.init.constant_(self.gate.bias, -1.0)  # begin by copying
+
+    def encode(self, source: SourceBatch) -> Encoded:
+        states = self.bart.encoder(
+            input_ids=source.input_ids, attention_mask=source.attention_mask
+        ).last_hidden_state
+        states = states.flatten(0, 1)[source.gather]  # [B, N, D]
+        spot, selection = self._select(states, source)  # [B, N], [B, S]
+        # log p of each token's own sentence; question and title tokens stay open to copying
+        inside = source.sentence > NULL
+        own = selection.gather(1, source.sentence.clamp(min=0))  # [B, N]
+        states = states + (own.exp() * inside).unsqueeze(-1).to(states.dtype) * self.mark
+        # "not here" must not make every word of the passages unlikely: compare sentences only
+        among = selection - torch.logsumexp(selection[:, 1:], 1, keepdim=True)
+        prior = among.gather(1, source.sentence.clamp(min=0)).clamp(min=-12.0)
+        prior = torch.where(inside, prior, torch.full_like(prior, -2.0))
+        return Encoded(
+            states, self.key(states), prior, selection, spot, source.valid, source.tokens
+        )
+
+    def _select(self, states: Tensor, source: SourceBatch) -> tuple[Tensor, Tensor]:
+        """log p(token) over the row's sentences and [CLS] tokens, and its sum by sentence."""
+        logits = self.select(states).squeeze(-1).float()  # [B, N]
+        counted = source.valid & (source.sentence != OUTSIDE)
+        spot = torch.log_softmax(logits.masked_fill(~counted, -1e4), dim=1)
+        columns = torch.arange(source.sentences, device=logits.device)
+        belongs = (source.sentence.unsqueeze(-1) == columns) & counted.unsqueeze(-1)  # [B, N, S]
+        return spot, torch.logsumexp(spot.unsqueeze(-1).masked_fill(~belongs, -1e4), dim=1)
+
+    def decode(self, target: Tensor, encoded: Encoded, cache=None) -> Step:
+        """Next-token distribution after each of `target` [B, T]; with a cache, T new tokens."""
+        hidden = self.bart.decoder(
+            input_ids=target,
+            encoder_hidden_states=encoded.states,
+            encoder_attention_mask=encoded.valid.long(),
+            past_key_values=cache,
+            use_cache=cache is not None,
+        ).last_hidden_state  # [B, T, D]
+        scores = self.query(hidden) @ encoded.keys.transpose(1, 2) / hidden.shape[-1] ** 0.5
+        scores = scores.float() + self.prior_weight * encoded.prior.unsqueeze(1)
+        pointer = scores.masked_fill(~encoded.valid.unsqueeze(1), -1e9).softmax(-1)  # [B, T, N]
+        context = pointer.to(hidden.dtype) @ encoded.states  # [B, T, D]
+        gate = torch.sigmoid(self.gate(torch.cat([hidden, context], -1)).squeeze(-1).float())
+        return Step(gate, F.linear(hidden, self.bart.shared.weight), pointer)
+
+
+def log_likelihood(step: Step, encoded: Encoded, target: Tensor) -> Tensor:
+    """log p of each word piece of `target` [B, T] under the mixture -> [B, T]."""
+    vocabulary = step.vocabulary.float().log_softmax(-1)
+    written = vocabulary.gather(-1, target.unsqueeze(-1)).squeeze(-1).exp()  # [B, T]
+    same = encoded.tokens.unsqueeze(1) == target.unsqueeze(-1)  # [B, T, N]
+    copied = (step.pointer * same).sum(-1)
+    return torch.log(step.gate * written + (1 - step.gate) * copied + 1e-9)
+
+
+def mixture(step: Step, encoded: Encoded) -> Tensor:
+    """p over the vocabulary for every position -> [B, T, V]; each row sums to 1."""
+    written = step.gate.unsqueeze(-1) * step.vocabulary.float().softmax(-1)
+    copied = (1 - step.gate).unsqueeze(-1) * step.pointer
+    index = encoded.tokens.unsqueeze(1).expand_as(copied)
+    return written.scatter_add(-1, index, copied)
+
+
+def from_minilm(state: dict[str, Tensor], decoder_layers: int = 4) -> MiniModel:
+    """A fresh model whose encoder is MiniLM's and whose decoder begins as a copy of its layers.
+
+    BERT's post-norm layers map onto BART's one to one; position and token-type embeddings are
+    added together. The decoder takes MiniLM's layers spread over its depth (0, 2, 3, 5 of 6), its
+    cross-attention starting from their self-attention.
+    """
+    model = MiniModel(config(decoder_layers))
+    bart = model.bart
+    embeddings = {k.removeprefix("embeddings."): v for k, v in state.items() if "embeddings." in k}
+    position = (
+        embeddings["position_embeddings.weight"] + embeddings["token_type_embeddings.weight"][0]
+    )
+    with torch.no_grad():
+        bart.shared.weight.copy_(embeddings["word_embeddings.weight"])
+        for side in (bart.encoder, bart.decoder):
+            side.embed_positions.weight[side.embed_positions.offset :].copy_(position)
+            side.layernorm_embedding.weight.copy_(embeddings["LayerNorm.weight"])
+            side.layernorm_embedding.bias.copy_(embeddings["LayerNorm.bias"])
+        for number, layer in enumerate(bart.encoder.layers):
+            _copy_layer(layer, state, number)
+        depth = len(bart.encoder.layers)
+        for number, layer in enumerate(bart.decoder.layers):
+            source = round(number * (depth - 1) / max(1, decoder_layers - 1))
+            _copy_layer(layer, state, source)
+            _copy_attention(layer.encoder_attn, layer.encoder_attn_layer_norm, state, source)
+    return model
+
+
+def _copy_layer(layer: nn.Module, state: dict[str, Tensor], number: int) -> None:
+    prefix = f"encoder.layer.{number}."
+    _copy_attention(layer.self_attn, layer.self_attn_layer_norm, state, number)
+    _copy(layer.fc1, state, prefix + "intermediate.dense")
+    _copy(layer.fc2, state, prefix + "output.dense")
+    _copy(layer.final_layer_norm, state, prefix + "output.LayerNorm")
+
+
+def _copy_attention(attention, norm, state: dict[str, Tensor], number: int) -> None:
+    prefix = f"encoder.layer.{number}.attention."
+    _copy(attention.q_proj, state, prefix + "self.query")
+    _copy(attention.k_proj, state, prefix + "self.key")
+    _copy(attention.v_proj, state, prefix + "self.value")
+    _copy(attention.out_proj, state, prefix + "output.dense")
+    _copy(norm, state, prefix + "output.LayerNorm")
+
+
+def _copy(module: nn.Module, state: dict[str, Tensor], name: str) -> None:
+    module.weight.copy_(state[name + ".weight"])
+    module.bias.copy_(state[name + ".bias"])

@@ -1,0 +1,294 @@
+"""Public question-answering data -> training rows for ragdemo-mini.
+
+Reads the packed `*.jsonl.xz` of `--data DIR` (its README lists files, licences and counts) and
+never its eval/ folder. Rows become `Item`s: a question, passages, the sentences that hold the
+answer and the text to write. Knows nothing of tensors.
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+import random
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ragdemo.text import content_words, sentences, words
+from ragdemo.types import Span
+
+# How often a source's rows are drawn, relative to their number: natural questions over real
+# prose count fully; synthetic, fairy-tale and one-sentence sources are thinned.
+SOURCES = {
+    "squad_train_subset": 1.0,
+    "squad2_9articles": 1.0,
+    "qed_train": 1.0,
+    "reqa_squad_sentences": 0.7,
+    "conditionalqa_train": 1.0,
+    "covidqa": 1.0,
+    "flan_response_sentences": 0.5,
+    "fairytaleqa_train": 0.4,
+    "qamr_wiki": 0.3,
+    "openstax_glossary": 0.3,
+    "medquad": 0.1,
+}
+TARGET_WORDS = 60  # longer evidence is cut to its first sentence
+
+
+@dataclass(frozen=True)
+class Text:
+    """A passage with its title ("" where it has none)."""
+
+    text: str
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One training row."""
+
+    task: str  # "answer", "closed" or "ask"
+    question: str
+    passages: tuple[Text, ...]
+    target: str  # what to write; "" where the passages do not hold the answer
+    gold: tuple[tuple[int, Span], ...] = ()  # (passage, characters) that hold the answer
+    short: tuple[str, ...] = ()
+    source: str = ""
+
+
+def read(path: Path) -> list[dict]:
+    with lzma.open(path, "rt", encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def held_out(title: str) -> bool:
+    """About one article in fifteen is kept for watching a training, by the hash of its title."""
+    return bool(title) and zlib.crc32(title.encode()) % 15 == 0
+
+
+def load(data: Path) -> tuple[list[Item], list[Item]]:
+    """All question-answering rows as single-passage items: (training, held out)."""
+    train, watch = [], []
+    for name in SOURCES:
+        for row in read(data / "train" / f"{name}.jsonl.xz"):
+            item = item_of(row, name)
+            if item is None:
+                continue
+            (watch if held_out(item.passages[0].title) else train).append(item)
+    return train, watch
+
+
+def item_of(row: dict, source: str) -> Item | None:
+    """A row as an item with its evidence located, or None where it cannot be."""
+    passages = tuple(
+        Text(p["text"].replace("\xa0", " "), p.get("title", "")) for p in row["passages"]
+    )[:1]
+    if not passages or not passages[0].text.strip():
+        return None
+    short = tuple(row.get("short") or ())
+    question = row["question"].strip()
+    if not row["answerable"]:
+        return Item("answer", question, passages, "", (), (), source)
+    gold = _locate(row, passages[0].text, short, question)
+    if gold is None:
+        return None
+    target = passages[0].text[gold.start : gold.end]
+    if source == "flan_response_sentences":
+        target = row["answer"]  # written answers in the passage's words
+    if len(words(target)) > TARGET_WORDS:
+        first = sentences(target)[0]
+        target = target[first.start : first.end]
+        if len(words(target)) > TARGET_WORDS:
+            return None
+    return Item("answer", question, passages, " ".join(target.split()), ((0, gold),), short, source)
+
+
+def _locate(row: dict, text: str, short: tuple[str, ...], question: str) -> Span | None:
+    """The sentence of the passage that holds the answer."""
+    evidence = row.get("evidence") or ""
+    evidence = evidence[0] if isinstance(evidence, list) else evidence
+    start = text.find(evidence) if evidence else -1
+    if start >= 0:
+        return Span(start, start + len(evidence))
+    candidates = [
+        span
+        for span in sentences(text)
+        if not short or any(s.lower() in text[span.start : span.end].lower() for s in short)
+    ]
+    if not candidates:
+        return None
+    wanted = set(content_words(question + " " + row.get("answer", "")))
+    return max(
+        candidates,
+        key=lambda span: len(wanted & set(content_words(text[span.start : span.end]))),
+    )
+
+
+def copy_items(data: Path, rng: random.Random) -> Iterator[Item]:
+    """The warm-up, without end: neighbouring sentences, content words of one, that sentence."""
+    pool = []
+    for row in read(data / "text" / "openstax.jsonl.xz"):
+        pool += [(row["title"], paragraph[-1]) for paragraph in row["paras"]]
+    for row in read(data / "text" / "wikipedia_places.jsonl.xz"):
+        title = row["title"].split("_", 1)[-1]
+        pool += [(title, part) for part in row["text"].split("\n") if len(part) > 200]
+    while True:
+        title, text = rng.choice(pool)
+        spans = [s for s in sentences(text) if 40 < s.end - s.start < 300]
+        if len(spans) < 2:
+            continue
+        first = rng.randrange(len(spans) - 1)
+        window = spans[first : first + rng.randint(2, 5)]
+        chosen = rng.choice(window)
+        sentence = text[chosen.start : chosen.end]
+        candidates = list(dict.fromkeys(w for w in content_words(sentence) if len(w) > 3))
+        if len(candidates) < 3:
+            continue
+        query = " ".join(rng.sample(candidates, min(len(candidates), rng.randint(2, 4))))
+        base = window[0].start
+        passage = Text(text[base : window[-1].end], title if rng.random() < 0.5 else "")
+        gold = Span(chosen.start - base, chosen.end - base)
+        yield Item("answer", query, (passage,), " ".join(sentence.split()), ((0, gold),), (), "copy")
+
+
+class Mixer:
+    """Draws items and makes them harder: split passages, near misses, no answer, other tasks.
+
+    Near misses are the passages that BM25 ranks highest for the question among all training
+    passages, without those that hold an accepted answer.
+    """
+
+    def __init__(self, items: list[Item], rng: random.Random) -> None:
+        import bm25s
+
+        self.rng = rng
+        self.items = items
+        self.weights = [SOURCES[item.source] for item in items]
+        self.texts = list(dict.fromkeys(item.passages[0] for item in items))
+        tokens = [[w for w in content_words(t.text)[:150]] for t in self.texts]
+        self.bm25 = bm25s.BM25()
+        self.bm25.index(tokens, show_progress=False)
+
+    def near_misses(self, item: Item, count: int) -> list[Text]:
+        query = content_words(item.question)
+        if not query:
+            return self.rng.sample(self.texts, count)
+        found, _ = self.bm25.retrieve([query], k=16, show_progress=False)
+        gold = item.passages[0]
+        misses = [
+            self.texts[i]
+            for i in found[0]
+            if self.texts[i] != gold and not _holds(self.texts[i].text, item)
+        ]
+        return misses[: 2 * count] if len(misses) <= count else self.rng.sample(
+            misses[: 2 * count], count
+        )
+
+    def draw(self, several: float, refuse: float, other: float) -> Item:
+        """One item: with `several` chance of near misses beside the gold passage, `refuse` of an
+        unanswerable one, `other` of the closed-book or question-writing task."""
+        rng = self.rng
+        item = rng.choices(self.items, self.weights)[0] if rng.random() < 0.02 else self._next()
+        if not item.target:
+            return self._beside(item, several) if rng.random() < refuse * 4 else self.draw(
+                several, refuse, other
+            )
+        if rng.random() < other:
+            return self._other_task(item)
+        if rng.random() < refuse * 0.6:
+            misses = self.near_misses(item, rng.randint(1, 3))
+            if misses:
+                return replace(item, passages=tuple(_window(rng, m) for m in misses), target="", gold=())
+        if rng.random() < 0.15:
+            item = _split(item, rng)
+        return self._beside(item, several)
+
+    def _next(self) -> Item:
+        """Without replacement, each source thinned by its weight, shuffled again at the end."""
+        if not getattr(self, "_queue", None):
+            self._queue = [i for i in self.items if self.rng.random() < SOURCES[i.source]]
+            self.rng.shuffle(self._queue)
+        return self._queue.pop()
+
+    def _beside(self, item: Item, several: float) -> Item:
+        rng = self.rng
+        item = _shorten(item, rng)
+        bare = len(item.passages[0].text) < 400  # a lone sentence teaches no choosing
+        if rng.random() >= several and not bare:
+            return item
+        misses = [_window(rng, m) for m in self.near_misses(item, rng.randint(1, 3))]
+        passages = list(item.passages)
+        gold = list(item.gold)
+        for miss in misses:
+            at = rng.randint(0, len(passages))
+            passages.insert(at, miss)
+            gold = [(p + (p >= at), span) for p, span in gold]
+        return replace(item, passages=tuple(passages), gold=tuple(gold))
+
+    def _other_task(self, item: Item) -> Item:
+        if self.rng.random() < 0.5:
+            return replace(item, task="closed", passages=(), gold=())
+        short = _shorten(item, self.rng)
+        return replace(short, task="ask", target=item.question, question="")
+
+
+def _holds(text: str, item: Item) -> bool:
+    low = text.lower()
+    return any(s.lower() in low for s in item.short) or item.target.lower() in low
+
+
+def _window(rng: random.Random, text: Text, most: int = 450) -> Text:
+    """A stretch of whole sentences of about `most` characters."""
+    if len(text.text) <= most:
+        return text
+    spans = sentences(text.text)
+    first = rng.randrange(len(spans))
+    end = first
+    while end + 1 < len(spans) and spans[end + 1].end - spans[first].start <= most:
+        end += 1
+    return Text(text.text[spans[first].start : spans[end].end][: most * 2], text.title)
+
+
+def _shorten(item: Item, rng: random.Random, most: int = 750) -> Item:
+    """Cut a long gold passage to whole sentences around its evidence, at a random place."""
+    if len(item.passages) != 1 or len(item.passages[0].text) <= most:
+        return item
+    text, title = item.passages[0].text, item.passages[0].title
+    if not item.gold:
+        return replace(item, passages=(_window(rng, item.passages[0], most),))
+    gold = item.gold[0][1]
+    spans = sentences(text)
+    inside = [i for i, s in enumerate(spans) if s.end > gold.start and s.start < gold.end]
+    low, high = inside[0], inside[-1]
+    while True:
+        choices = []
+        if low > 0 and spans[high].end - spans[low - 1].start <= most:
+            choices.append(-1)
+        if high + 1 < len(spans) and spans[high + 1].end - spans[low].start <= most:
+            choices.append(1)
+        if not choices:
+            break
+        if rng.choice(choices) < 0:
+            low -= 1
+        else:
+            high += 1
+    start, end = spans[low].start, spans[high].end
+    moved = Span(gold.start - start, min(gold.end, end) - start)
+    return replace(item, passages=(Text(text[start:end], title),), gold=((0, moved),))
+
+
+def _split(item: Item, rng: random.Random) -> Item:
+    """Cut the one passage in two between sentences: choosing between passages at no extra cost."""
+    text, title = item.passages[0].text, item.passages[0].title
+    if len(item.passages) != 1 or not item.gold:
+        return item
+    gold = item.gold[0][1]
+    borders = [s.start for s in sentences(text) if s.start > 0 and not gold.start < s.start < gold.end]
+    if not borders:
+        return item
+    at = rng.choice(borders)
+    parts = (Text(text[:at], title), Text(text[at:], title))
+    which = int(gold.start >= at)
+    moved = Span(gold.start - at * which, gold.end - at * which)
+    return replace(item, passages=parts, gold=((which, moved),))
