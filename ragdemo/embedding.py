@@ -205,6 +205,13 @@ def load_encoder(name: str = MINILM) -> Encoder:
 
 
 __all__ = [
-    "ENCODERS", "MINILM", "Cancelled", "Encoder", "HashingEncoder", "SentenceTransformerEncoder",
-    "load_encoder", "minilm_path", "native_bf16",
+    "ENCODERS",
+    "MINILM",
+    "Cancelled",
+    "Encoder",
+    "HashingEncoder",
+    "SentenceTransformerEncoder",
+    "load_encoder",
+    "minilm_path",
+    "native_bf16",
 ]

@@ -49,11 +49,12 @@ class Chunking:
 
 
 @dataclass(frozen=True, slots=True)
-class Retrieval:
-    """What is looked up for a question."""
+class Ask:
+    """How one question is answered, apart from how words are picked (`types.Decoding`)."""
 
-    retriever: str = "dense"
-    k: int = 5
+    k: int = 5  # passages looked up
+    template: str | None = None  # a name in prompts.TEMPLATES, a visitor's own text, or the default
+    use_history: bool = False  # let a follow-up use the turns before it
 
     def __post_init__(self) -> None:
         _need(1 <= self.k <= 20, f"k must lie in 1..20, got {self.k}")

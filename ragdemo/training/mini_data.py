@@ -149,7 +149,9 @@ def copy_items(data: Path, rng: random.Random) -> Iterator[Item]:
         base = window[0].start
         passage = Text(text[base : window[-1].end], title if rng.random() < 0.5 else "")
         gold = Span(chosen.start - base, chosen.end - base)
-        yield Item("answer", query, (passage,), " ".join(sentence.split()), ((0, gold),), (), "copy")
+        yield Item(
+            "answer", query, (passage,), " ".join(sentence.split()), ((0, gold),), (), "copy"
+        )
 
 
 class Mixer:
@@ -181,8 +183,10 @@ class Mixer:
             for i in found[0]
             if self.texts[i] != gold and not _holds(self.texts[i].text, item)
         ]
-        return misses[: 2 * count] if len(misses) <= count else self.rng.sample(
-            misses[: 2 * count], count
+        return (
+            misses[: 2 * count]
+            if len(misses) <= count
+            else self.rng.sample(misses[: 2 * count], count)
         )
 
     def draw(self, several: float, refuse: float, other: float) -> Item:
@@ -191,15 +195,19 @@ class Mixer:
         rng = self.rng
         item = rng.choices(self.items, self.weights)[0] if rng.random() < 0.02 else self._next()
         if not item.target:
-            return self._beside(item, several) if rng.random() < refuse * 4 else self.draw(
-                several, refuse, other
+            return (
+                self._beside(item, several)
+                if rng.random() < refuse * 4
+                else self.draw(several, refuse, other)
             )
         if rng.random() < other:
             return self._other_task(item)
         if rng.random() < refuse * 0.6:
             misses = self.near_misses(item, rng.randint(1, 3))
             if misses:
-                return replace(item, passages=tuple(_window(rng, m) for m in misses), target="", gold=())
+                return replace(
+                    item, passages=tuple(_window(rng, m) for m in misses), target="", gold=()
+                )
         if rng.random() < 0.15:
             item = _split(item, rng)
         return self._beside(item, several)
@@ -284,7 +292,9 @@ def _split(item: Item, rng: random.Random) -> Item:
     if len(item.passages) != 1 or not item.gold:
         return item
     gold = item.gold[0][1]
-    borders = [s.start for s in sentences(text) if s.start > 0 and not gold.start < s.start < gold.end]
+    borders = [
+        s.start for s in sentences(text) if s.start > 0 and not gold.start < s.start < gold.end
+    ]
     if not borders:
         return item
     at = rng.choice(borders)

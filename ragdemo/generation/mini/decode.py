@@ -40,9 +40,10 @@ def pieces(
     """
     rows = encoded.tokens.shape[0]
     last = torch.full((rows, 1), CLS)
+    before = torch.zeros((rows, 1), dtype=torch.long)
     cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
     while True:
-        step = model.decode(last, encoded, cache)
+        step = model.decode(last, encoded, cache, before)
         if allowed is not None:
             step.vocabulary = step.vocabulary.masked_fill(~allowed.unsqueeze(-2), -1e9)
         probabilities = mixture(step, encoded)[:, -1]
@@ -53,7 +54,7 @@ def pieces(
         written = probabilities.gather(-1, ids.unsqueeze(-1)).squeeze(-1) - copied
         source = torch.where(copied > written, same.argmax(-1), -1)
         yield Piece(ids, source, pointer)
-        last = ids.unsqueeze(-1)
+        before, last = last, ids.unsqueeze(-1)
 
 
 def greedy_ids(model: MiniModel, encoded: Encoded, most: int = 64) -> list[list[int]]:

@@ -7,7 +7,9 @@ Three parts on top of a small BART (Lewis et al. 2020, https://arxiv.org/abs/191
   for "the answer is not here", as in BERT's SQuAD 2.0 model (Devlin et al. 2019,
   https://arxiv.org/abs/1810.04805);
 - a pointer head (See et al. 2017, https://arxiv.org/abs/1704.04368):
-  p = g * vocabulary + (1 - g) * attention over the source.
+  p = g * vocabulary + (1 - g) * attention over the source. Its attention is told which source
+  token follows the words just written, so that copying goes on where it stopped (the pattern that
+  Olsson et al. 2022, https://arxiv.org/abs/2209.11895, call an induction head).
 
 Knows nothing of text: `source.py` turns questions and passages into a `SourceBatch`.
 Shapes: B rows, P passages in the whole batch, L tokens a passage, N source tokens a row,
@@ -55,6 +57,7 @@ class Encoded:
     spot: Tensor  # [B, N] log p(the answer stands at this token); sums to 1 with the [CLS] tokens
     valid: Tensor  # [B, N]
     tokens: Tensor  # [B, N]
+    continues: Tensor  # [B, N] bool: the token before it stands in the same sentence
 
 
 @dataclass
@@ -102,6 +105,7 @@ class MiniModel(nn.Module):
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width)
         self.prior_weight = nn.Parameter(torch.ones(()))
+        self.follow = nn.Parameter(torch.tensor([1.0, 3.0]))  # after one, after two equal words
         self.gate = nn.Linear(2 * width, 1)
         for projection in (self.query, self.key):
             nn.init.eye_(projection.weight)
@@ -124,8 +128,17 @@ class MiniModel(nn.Module):
         among = selection - torch.logsumexp(selection[:, 1:], 1, keepdim=True)
         prior = among.gather(1, source.sentence.clamp(min=0)).clamp(min=-12.0)
         prior = torch.where(inside, prior, torch.full_like(prior, -2.0))
+        continues = torch.zeros_like(inside)
+        continues[:, 1:] = inside[:, 1:] & (source.sentence[:, 1:] == source.sentence[:, :-1])
         return Encoded(
-            states, self.key(states), prior, selection, spot, source.valid, source.tokens
+            states=states,
+            keys=self.key(states),
+            prior=prior,
+            selection=selection,
+            spot=spot,
+            valid=source.valid,
+            tokens=source.tokens,
+            continues=continues,
         )
 
     def _select(self, states: Tensor, source: SourceBatch) -> tuple[Tensor, Tensor]:
@@ -137,8 +150,11 @@ class MiniModel(nn.Module):
         belongs = (source.sentence.unsqueeze(-1) == columns) & counted.unsqueeze(-1)  # [B, N, S]
         return spot, torch.logsumexp(spot.unsqueeze(-1).masked_fill(~belongs, -1e4), dim=1)
 
-    def decode(self, target: Tensor, encoded: Encoded, cache=None) -> Step:
-        """Next-token distribution after each of `target` [B, T]; with a cache, T new tokens."""
+    def decode(
+        self, target: Tensor, encoded: Encoded, cache=None, before: Tensor | None = None
+    ) -> Step:
+        """Next-token distribution after each of `target` [B, T]; with a cache, T new tokens, and
+        `before` [B, 1] the one in front of them."""
         hidden = self.bart.decoder(
             input_ids=target,
             encoder_hidden_states=encoded.states,
@@ -148,10 +164,26 @@ class MiniModel(nn.Module):
         ).last_hidden_state  # [B, T, D]
         scores = self.query(hidden) @ encoded.keys.transpose(1, 2) / hidden.shape[-1] ** 0.5
         scores = scores.float() + self.prior_weight * encoded.prior.unsqueeze(1)
+        scores = scores + self._following(target, before, encoded)
         pointer = scores.masked_fill(~encoded.valid.unsqueeze(1), -1e9).softmax(-1)  # [B, T, N]
         context = pointer.to(hidden.dtype) @ encoded.states  # [B, T, D]
         gate = torch.sigmoid(self.gate(torch.cat([hidden, context], -1)).squeeze(-1).float())
         return Step(gate, F.linear(hidden, self.bart.shared.weight), pointer)
+
+    def _following(self, target: Tensor, before: Tensor | None, encoded: Encoded) -> Tensor:
+        """A bonus [B, T, N] for source tokens whose predecessors are the words just written."""
+        if before is None:
+            before = torch.zeros_like(target[:, :1])
+        earlier = torch.cat([before, target[:, :-1]], 1)  # the word before each of `target`
+        continues = encoded.continues.unsqueeze(1)  # [B, 1, N]
+        one = (_shifted(encoded.tokens, 1).unsqueeze(1) == target.unsqueeze(-1)) & continues
+        two = one & (_shifted(encoded.tokens, 2).unsqueeze(1) == earlier.unsqueeze(-1))
+        return one * self.follow[0].float() + two * self.follow[1].float()
+
+
+def _shifted(tokens: Tensor, by: int) -> Tensor:
+    """[B, N] moved right, so that place i holds the token `by` places before it; -1 at the edge."""
+    return F.pad(tokens[:, :-by], (by, 0), value=-1)
 
 
 def log_likelihood(step: Step, encoded: Encoded, target: Tensor) -> Tensor:

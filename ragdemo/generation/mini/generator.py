@@ -1,0 +1,279 @@
+"""ragdemo-mini as a `Generator`: answers from passages, admits what they don't hold, and answers
+from the question alone as the baseline. Also writes questions and scores them for re-ranking.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from ragdemo.embedding import native_bf16
+from ragdemo.errors import ModelUnavailable
+from ragdemo.generation.base import Step, check_batch
+from ragdemo.generation.mini import source as src
+from ragdemo.generation.mini.decode import greedy_ids, pieces
+from ragdemo.generation.mini.model import NULL, Encoded, log_likelihood
+from ragdemo.generation.mini.surface import Place, Writer
+from ragdemo.generation.mini.weights import load
+from ragdemo.generation.sampling import pick
+from ragdemo.types import Answer, Chunk, Decoding, Hit, Prompt, Segment
+
+FOLDER = Path(__file__).resolve().parents[2] / "models" / "mini"
+REFUSAL = "The documents do not say."
+
+
+class MiniGenerator:
+    """The bundled model. bf16 where the processor multiplies it natively, float32 elsewhere."""
+
+    name = "ragdemo-mini"
+    limit = src.MAX_TOKENS  # of each passage with its question; passages do not share it
+
+    def __init__(self, folder: Path = FOLDER, *, bf16: bool | None = None) -> None:
+        self._model, self.facts = load(folder)
+        tokenizer = folder / "tokenizer.json"
+        if not tokenizer.exists():
+            raise ModelUnavailable(f"{folder.name}/tokenizer.json is missing: check out again.")
+        self._tokenizer = src.plain_tokenizer(str(tokenizer))
+        self._lock = threading.Lock()  # one tokenizer in two threads corrupts both
+        if bf16 if bf16 is not None else native_bf16():
+            self._model.bfloat16()
+        self._vocabulary = [
+            self._tokenizer.id_to_token(i) for i in range(self._tokenizer.get_vocab_size())
+        ]
+        # numbers are never written from memory, only copied; nor are control tokens
+        self._allowed = torch.tensor(
+            [not (any(c.isdigit() for c in t) or t.startswith("[")) for t in self._vocabulary]
+        )
+        self._allowed[src.SEP] = True
+
+    # -- prompts
+
+    def prompt(
+        self,
+        question: str,
+        hits: Sequence[Hit],
+        *,
+        decoding: Decoding,
+        template: str | None = None,
+        history: Sequence[tuple[str, str]] = (),
+    ) -> Prompt:
+        """`template` and `history` have no place in this model; `pipeline.standalone` puts what a
+        follow-up needs into its question."""
+        laid = self._lay(
+            "answer" if hits else "closed", question, [_passage(h.chunk) for h in hits]
+        )
+        asked = self._tokens([question])[0]
+        question_tokens = min(len(asked.ids), src.QUESTION_TOKENS)
+        segments = [Segment("template", 3), Segment("question", question_tokens)]
+        if hits:
+            segments = [Segment("template", 4 * len(laid))]
+            segments.append(Segment("question", question_tokens * len(laid)))
+            segments += [
+                Segment(f"passage {n}", len(p.ids) - question_tokens - 4)
+                for n, (p, _) in enumerate(laid, start=1)
+            ]
+        segments.append(Segment("reserve", decoding.max_tokens))
+        cut = (
+            {h.chunk.id: lost for h, (_, lost) in zip(hits, laid, strict=False) if lost}
+            if hits
+            else {}
+        )
+        return Prompt(
+            question=question,
+            used=tuple(hits),
+            dropped=(),
+            cut=cut,
+            segments=tuple(segments),
+            limit=len(laid) * src.MAX_TOKENS + decoding.max_tokens,
+            text="\n\n".join(self._shown(p) for p, _ in laid),
+            passages=tuple(_passage(h.chunk)[0] for h in hits),
+        )
+
+    def _tokens(self, texts: Sequence[str]) -> list[src.Tokens]:
+        with self._lock:
+            return src.tokenize(self._tokenizer, texts)
+
+    def _lay(
+        self, task: str, question: str, passages: Sequence[tuple[str, str]]
+    ) -> list[tuple[src.Passage, int]]:
+        """Sequences of one row with the tokens cut off each; (text, title) pairs in."""
+        asked, *rest = self._tokens([question, *(t for pair in passages for t in pair)])
+        if not passages:
+            return [(src.passage(task, asked, None), 0)]
+        laid = []
+        for text, title in zip(rest[::2], rest[1::2], strict=True):
+            p = src.passage(task, asked if task == "answer" else None, text, title)
+            laid.append((p, len(text.ids) - (len(p.ids) - p.offset - 1)))
+        return laid
+
+    def _shown(self, p: src.Passage) -> str:
+        with self._lock:
+            text = self._tokenizer.decode(p.ids.tolist(), skip_special_tokens=False)
+        for name, number in src.TASKS.items():
+            text = text.replace(self._vocabulary[number], f"[{name}]")
+        return text.replace(" ##", "")
+
+    # -- answers
+
+    @torch.inference_mode()
+    def stream(
+        self,
+        prompts: Sequence[Prompt],
+        decodings: Sequence[Decoding],
+        cancelled: Sequence[threading.Event],
+    ) -> Iterator[Step]:
+        check_batch(prompts, decodings, cancelled)
+        begun = time.monotonic()
+        rows = [_Row(self, p, d) for p, d in zip(prompts, decodings, strict=True)]
+        encoded = self._model.encode(src.batch([row.laid for row in rows]))
+        read = time.monotonic() - begun
+        living = []
+        for number, row in enumerate(rows):
+            row.null = float(encoded.selection[number, NULL].exp())
+            row.read = read
+            if row.prompt.used and row.null > self.facts.refuse_above:
+                row.writer.text = REFUSAL
+                yield Step(number, REFUSAL, row.answer("refused", begun))
+            else:
+                living.append(number)
+        if not living:
+            return
+        encoded = _rows(encoded, living)
+        choosers = [
+            (rows[n].decoding, torch.Generator().manual_seed(rows[n].decoding.seed)) for n in living
+        ]
+
+        def choose(probabilities: torch.Tensor) -> torch.Tensor:
+            logs = probabilities.clamp(min=1e-12).log()
+            return torch.tensor([pick(p, *c) for p, c in zip(logs, choosers, strict=True)])
+
+        open_rows = set(living)
+        for piece in pieces(self._model, encoded, choose, self._allowed):
+            for place, number in enumerate(living):
+                if number not in open_rows:
+                    continue
+                row = rows[number]
+                if cancelled[number].is_set():
+                    finish = "cancelled"
+                else:
+                    finish = row.take(
+                        int(piece.ids[place]), int(piece.source[place]), piece.pointer[place]
+                    )
+                if finish:
+                    open_rows.discard(number)
+                    yield Step(number, row.writer.text, row.answer(finish, begun))
+                else:
+                    yield Step(number, row.writer.text)
+            if not open_rows:
+                return
+
+    # -- questions
+
+    @torch.inference_mode()
+    def ask(self, chunks: Sequence[Chunk]) -> list[str]:
+        """A question for each chunk that the chunk answers."""
+        rows = [[self._lay("ask", "", [_passage(c)])[0][0]] for c in chunks]
+        found = greedy_ids(self._model, self._model.encode(src.batch(rows)), 40)
+        written = []
+        for ids in found:
+            writer = Writer(())
+            for i in ids:
+                writer.add(self._vocabulary[i], None)
+            written.append(writer.text)
+        return written
+
+    @torch.inference_mode()
+    def question_log_likelihood(self, question: str, chunks: Sequence[Chunk]) -> list[float]:
+        """log p(question | chunk) per word piece for each chunk, for re-ranking (Sachan et al.
+        2022, https://arxiv.org/abs/2204.07496)."""
+        ids = self._tokens([question])[0].ids[: src.QUESTION_TOKENS].tolist()
+        rows = [[self._lay("ask", "", [_passage(c)])[0][0]] for c in chunks]
+        encoded = self._model.encode(src.batch(rows))
+        inputs = torch.tensor([[src.CLS, *ids]] * len(chunks))
+        labels = torch.tensor([[*ids, src.SEP]] * len(chunks))
+        step = self._model.decode(inputs, encoded)
+        return log_likelihood(step, encoded, labels).mean(1).tolist()
+
+
+class _Row:
+    """One prompt being answered."""
+
+    def __init__(self, generator: MiniGenerator, prompt: Prompt, decoding: Decoding) -> None:
+        self.generator = generator
+        self.prompt = prompt
+        self.decoding = decoding
+        texts = [_passage(h.chunk) for h in prompt.used]
+        task = "answer" if texts else "closed"
+        self.laid = [p for p, _ in generator._lay(task, prompt.question, texts)]
+        self.places = self._places(texts)
+        self.writer = Writer(tuple(text for text, _ in texts))
+        self.pieces = 0
+        self.share = [0.0] * len(texts)
+        self.null = 0.0
+        self.read = 0.0
+
+    def _places(self, texts: list[tuple[str, str]]) -> list[Place | None]:
+        """For every source token of the row, where it stands; None for special tokens."""
+        asked, *rest = self.generator._tokens(
+            [self.prompt.question, *(t for pair in texts for t in pair)]
+        )
+        places: list[Place | None] = []
+        for number, p in enumerate(self.laid):
+            here: list[Place | None] = [None] * len(p.ids)
+            for at in range(min(len(asked.ids), src.QUESTION_TOKENS)):
+                start, end = int(asked.start[at]), int(asked.end[at])
+                word = self.prompt.question[start:end]
+                here[2 + at] = Place(-1, start, end, word.lower() if start == 0 else word)
+            if texts:
+                text, title = texts[number]
+                tokens, name = rest[2 * number], rest[2 * number + 1]
+                begin = p.offset - len(name.ids[:24]) - 1
+                for at, (start, end) in enumerate(zip(name.start[:24], name.end[:24], strict=True)):
+                    here[begin + at] = Place(-1, int(start), int(end), title[start:end])
+                for at in range(min(len(tokens.ids), len(p.ids) - p.offset - 1)):
+                    start, end = int(tokens.start[at]), int(tokens.end[at])
+                    here[p.offset + at] = Place(number, start, end, text[start:end])
+            places += here
+        return places
+
+    def take(self, token: int, source: int, pointer: torch.Tensor) -> str | None:
+        """Add a word piece; the reason to stop, if there is one."""
+        if token == src.SEP:
+            return "stop"
+        self.pieces += 1
+        at = 0
+        for number in range(len(self.share)):
+            length = len(self.laid[number].ids)
+            self.share[number] += float(pointer[at : at + length].sum())
+            at += length
+        place = self.places[source] if 0 <= source < len(self.places) else None
+        self.writer.add(self.generator._vocabulary[token], place)
+        return "length" if self.pieces >= self.decoding.max_tokens else None
+
+    def answer(self, finish: str, begun: float) -> Answer:
+        total = sum(self.share)
+        return Answer(
+            text=self.writer.text,
+            prompt=self.prompt,
+            model=self.generator.name,
+            tokens=self.pieces,
+            finish=finish,
+            seconds={"read": self.read, "write": time.monotonic() - begun - self.read},
+            copied=self.writer.copied,
+            shares=tuple(s / total for s in self.share) if total else (),
+            confidence=1.0 - self.null if self.prompt.used else None,
+        )
+
+
+def _passage(chunk: Chunk) -> tuple[str, str]:
+    """(text, title) as the model reads them: the file's name and headings say what it is about."""
+    name = chunk.document_name.rsplit(".", 1)[0].replace("-", " ").replace("_", " ")
+    return chunk.content, f"{name} {chunk.heading}".strip()
+
+
+def _rows(encoded: Encoded, rows: list[int]) -> Encoded:
+    return Encoded(**{name: value[rows] for name, value in vars(encoded).items()})

@@ -1,0 +1,275 @@
+"""READ THIS FIRST: a question becomes passages, two prompts, two answers, and what bears them out.
+
+    corpus = build(read_folder("sample_docs"), encoder)
+    comparison = compare("How many days of leave do I get?", corpus, generator)
+
+The app, the command line, the tests and a notebook all go through these functions. Nothing here
+knows Streamlit; the corpus's encoder and the generator may be plain models or the queued ones of
+`serving`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+
+import numpy as np
+
+from ragdemo.corpus import Corpus
+from ragdemo.errors import RagdemoError
+from ragdemo.generation.base import Generator
+from ragdemo.grounding import support
+from ragdemo.retrieval.base import Retriever
+from ragdemo.retrieval.dense import Dense
+from ragdemo.settings import Ask
+from ragdemo.text import content_words, words
+from ragdemo.types import Answer, Comparison, Decoding, Hit
+
+# A best passage this little above what nonsense reaches is not evidence (cosine).
+MARGIN = 0.05
+PACKAGES = ("torch", "transformers", "sentence-transformers", "faiss-cpu", "streamlit", "pypdf")
+
+# Words that point back at an earlier turn.
+_POINTERS = frozenset(
+    "it its that this those these they them their there he she his her one".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """News while a question is answered. `hits` is None until they are found; the texts are all
+    so far; `comparison` comes once, last."""
+
+    stage: str  # "searching", "reading", "writing", "done"
+    hits: tuple[Hit, ...] | None = None
+    grounded: str = ""
+    baseline: str = ""
+    comparison: Comparison | None = None
+
+
+def standalone(question: str, history: Sequence[tuple[str, str]]) -> str:
+    """A follow-up with what it needs from the turn before: "And for managers?" after "How many
+    days of leave do I get?" -> "How many days of leave do I get? And for managers?"
+
+    A rule, not a model: a question with a word that points back, or with fewer than three content
+    words, takes the last question in front of it; any other stands alone.
+    """
+    if not history:
+        return question
+    short = len(content_words(question)) < 3
+    return f"{history[-1][0]} {question}" if short or _POINTERS & set(words(question)) else question
+
+
+def retrieve(question: str, corpus: Corpus, k: int = 5) -> list[Hit]:
+    """The `k` nearest passages by cosine; fewer where the corpus is smaller."""
+    return Dense(corpus).search(question, k)
+
+
+def answer(
+    question: str,
+    hits: Sequence[Hit],
+    generator: Generator,
+    *,
+    decoding: Decoding = Decoding(),
+    template: str | None = None,
+) -> Answer:
+    """One answer from these hits, or from the question alone where there are none."""
+    prompt = generator.prompt(question, hits, decoding=decoding, template=template)
+    for step in generator.stream([prompt], [decoding], [threading.Event()]):
+        if step.answer:
+            return step.answer
+    raise RagdemoError("The generator ended without an answer. Try again.")
+
+
+def compare(question: str, corpus: Corpus, generator: Generator, **options) -> Comparison:
+    """Both answers to one question; options as for `stream`."""
+    for update in stream(question, corpus, generator, **options):
+        if update.comparison:
+            return update.comparison
+    raise RagdemoError("The generator ended without an answer. Try again.")
+
+
+def stream(
+    question: str,
+    corpus: Corpus,
+    generator: Generator,
+    *,
+    ask: Ask = Ask(),
+    decoding: Decoding = Decoding(),
+    history: Sequence[tuple[str, str]] = (),
+    retriever: Retriever | None = None,
+    cancelled: threading.Event | None = None,
+) -> Iterator[Update]:
+    """Answer with and without the passages, in one batch, telling of progress.
+
+    Setting `cancelled` ends both answers where they stand; the comparison still comes, with
+    `finish == "cancelled"`. Raises RagdemoError with a sentence for the visitor.
+    """
+    question = question.strip()
+    if not question:
+        raise RagdemoError("There is no question. Type one and ask again.")
+    cancelled = cancelled or threading.Event()
+    begun = time.monotonic()
+    yield Update("searching")
+    turns = history if ask.use_history else ()
+    asked = standalone(question, turns)
+    found = (retriever or Dense(corpus)).search(asked, ask.k)
+    floor = corpus.floor()
+    hits = tuple(found)
+    seconds = {"search": time.monotonic() - begun}
+    yield Update("reading", hits)
+
+    started = time.monotonic()
+    options = {"decoding": decoding, "template": ask.template, "history": turns}
+    baseline_prompt = generator.prompt(asked, [], **options)
+    prompts = [baseline_prompt]
+    if hits:  # with no documents there is only the baseline to show
+        prompts.insert(0, generator.prompt(asked, hits, **options))
+    seconds["prompt"] = time.monotonic() - started
+
+    started = time.monotonic()
+    texts = [""] * len(prompts)
+    answers: list[Answer | None] = [None] * len(prompts)
+    rows = len(prompts)
+    for step in generator.stream(prompts, [decoding] * rows, [cancelled] * rows):
+        if step.text and "first word" not in seconds:
+            seconds["first word"] = time.monotonic() - started
+        texts[step.row] = step.text
+        answers[step.row] = step.answer or answers[step.row]
+        yield Update("writing", hits, texts[0] if hits else "", texts[-1])
+    seconds["both answers"] = time.monotonic() - started
+    if any(a is None for a in answers):
+        raise RagdemoError("The generator ended without an answer. Try again.")
+    grounded = answers[0] if hits else _nothing_indexed(baseline_prompt, generator)
+    baseline = answers[-1]
+
+    started = time.monotonic()
+    held = support(grounded.text, hits) if grounded.finish != "refused" else ()
+    comparison = Comparison(
+        question=question,
+        hits=hits,
+        grounded=grounded,
+        baseline=baseline,
+        support=held,
+        baseline_support=support(baseline.text, hits),
+        floor=floor,
+        weak=weakness(hits, grounded, floor),
+        seconds=seconds,
+        files=dict(corpus.files),
+        settings={
+            **asdict(ask),
+            **asdict(decoding),
+            "searched_for": asked,
+            "encoder": corpus.encoder.name,
+            "chunking": asdict(corpus.chunking),
+            "index": corpus.fingerprint,
+        },
+        versions=versions(),
+    )
+    seconds["check"] = time.monotonic() - started
+    yield Update("done", hits, grounded.text, baseline.text, replace(comparison, seconds=seconds))
+
+
+def weakness(hits: Sequence[Hit], grounded: Answer, floor: float | None) -> str:
+    """Why the passages may not hold an answer, in one sentence; "" where they seem to."""
+    if not hits:
+        return "There are no documents to answer from. Add some on the Documents page."
+    if floor is not None and hits[0].retriever == "dense" and hits[0].score < floor + MARGIN:
+        return (
+            f"The best passage scores {hits[0].score:.2f}; a nonsense question reaches {floor:.2f} "
+            "on these documents. Nothing here seems to be about this question."
+        )
+    if grounded.finish == "refused":
+        return "The generator found no sentence in these passages that answers the question."
+    if grounded.confidence is not None and grounded.confidence < 0.7:
+        return (
+            f"The generator gives {grounded.confidence:.0%} to these passages holding the answer; "
+            "check it against them."
+        )
+    return ""
+
+
+def summarise(
+    document_id: str,
+    corpus: Corpus,
+    generator: Generator,
+    *,
+    passages: int = 6,
+    decoding: Decoding = Decoding(max_tokens=64),
+    cancelled: threading.Event | None = None,
+) -> list[tuple[str, Hit]]:
+    """A document in a few sentences, each with the passage it was written from.
+
+    The passages nearest the document's mean vector that differ from each other (maximal marginal
+    relevance, Carbonell and Goldstein 1998), in reading order; the generator is asked for the main
+    point of each, in one batch. Passages without one are left out.
+    """
+    chunks = corpus.chunks_of(document_id)
+    if not chunks:
+        raise RagdemoError("This document has no text to summarise.")
+    hits = _central(chunks, corpus, document_id, passages)
+    questions = [_topic(hit) for hit in hits]
+    prompts = [
+        generator.prompt(q, [hit], decoding=decoding)
+        for q, hit in zip(questions, hits, strict=True)
+    ]
+    event = cancelled or threading.Event()
+    points: dict[int, Answer] = {}
+    for step in generator.stream(prompts, [decoding] * len(hits), [event] * len(hits)):
+        if step.answer:
+            points[step.row] = step.answer
+    kept: list[tuple[str, Hit]] = []
+    for row in sorted(points):
+        text = points[row].text.strip()
+        if points[row].finish != "refused" and text and all(text != t for t, _ in kept):
+            kept.append((text, hits[row]))
+    return kept
+
+
+def _central(chunks, corpus: Corpus, document_id: str, count: int) -> list[Hit]:
+    vectors = corpus.vectors_of(document_id)
+    mean = vectors.mean(0)
+    near = vectors @ mean / max(float(np.linalg.norm(mean)), 1e-12)
+    chosen: list[int] = []
+    while len(chosen) < min(count, len(chunks)):
+        twice = (vectors @ vectors[chosen].T).max(1) if chosen else np.zeros(len(chunks))
+        worth = 0.5 * near - 0.5 * twice
+        worth[chosen] = -np.inf
+        chosen.append(int(worth.argmax()))
+    return [
+        Hit(chunks[i], float(near[i]), rank, "central", {"cosine to the mean": float(near[i])})
+        for rank, i in enumerate(sorted(chosen), start=1)
+    ]
+
+
+def _topic(hit: Hit) -> str:
+    topic = hit.chunk.heading.split(" > ")[-1] or hit.chunk.document_name.rsplit(".", 1)[0]
+    return f"What is the main point about {topic.strip(' .0123456789')}?"
+
+
+def _nothing_indexed(prompt, generator: Generator) -> Answer:
+    return Answer(text="", prompt=prompt, model=generator.name, finish="refused")
+
+
+def build(files: Iterable[tuple[str, bytes]], encoder, **options) -> Corpus:
+    """Load, chunk, embed and index files; one that can't be read is left out with its report in
+    `corpus.reports`. Options go to `loading.load_many`."""
+    from ragdemo.loading import load_many
+    from ragdemo.types import Document
+
+    corpus = Corpus(encoder)
+    held = list(files)
+    data = dict(held)
+    for loaded in load_many(held, **options):
+        if isinstance(loaded, Document):
+            corpus.add(loaded, data.get(loaded.name, b""))
+        corpus.reports.append(loaded.report if isinstance(loaded, Document) else loaded)
+    return corpus
+
+
+def versions() -> dict[str, str]:
+    """What produced a result, for its signature."""
+    return {name: version(name) for name in PACKAGES}

@@ -1,0 +1,5 @@
+"""Where vectors are kept and searched: one protocol, interchangeable stores."""
+
+from ragdemo.stores.base import VectorStore
+
+__all__ = ["VectorStore"]
