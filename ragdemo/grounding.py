@@ -17,12 +17,11 @@ from ragdemo.types import Hit, Span, Support
 
 CITE_FROM = 0.5  # share of content words from which a sentence counts as borne out
 # "not" and its kin carry meaning here, unlike in retrieval
-_NEGATIONS = frozenset("no not never without unless except neither nor".split())
+_NEGATIONS = frozenset(["no", "not", "never", "without", "unless", "except", "neither", "nor"])
 _NUMBER_WORDS = {
     word: str(number)
     for number, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
-        "fifteen sixteen seventeen eighteen nineteen twenty".split()
+        ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"]
     )
 } | {"thirty": "30", "forty": "40", "fifty": "50", "sixty": "60", "ninety": "90", "hundred": "100"}
 

@@ -163,7 +163,7 @@ def _result(job: _Job):
 
 
 class SharedGenerator:
-    """A `Generator` behind a worker: rows of several visitors share a batch, each gets its steps."""
+    """A `Generator` behind a worker: rows of several visitors share a batch."""
 
     def __init__(self, generator: Generator) -> None:
         self._generator = generator

@@ -19,7 +19,9 @@ _ABBREVIATIONS = frozenset(
     "mr mrs ms dr prof st no vs etc e.g i.e inc ltd co corp jan feb mar apr jun jul aug sep sept "
     "oct nov dec fig al approx dept est p pp vol ch sec art u.s u.k a.m p.m".split()
 )
-_BOUNDARY = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s|$)|\n[ \t]*\n|\n(?=[ \t]*(?:[-*•–·]|\(?\d+[.)])\s)")
+_BOUNDARY = re.compile(
+    r"[.!?…]+[\"'”’)\]]*(?=\s|$)|\n[ \t]*\n|\n(?=[ \t]*(?:[-*•–·]|\(?\d+[.)])\s)"
+)
 
 STOP_WORDS = frozenset(
     "a an and are as at be been but by can could did do does for from had has have he her his how "
@@ -41,7 +43,9 @@ def clean(text: str) -> tuple[str, int]:
     return kept, len(text) - len(kept)
 
 
-_HIDDEN = frozenset("\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff\ufffe\uffff")
+_HIDDEN = frozenset(
+    "\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff\ufffe\uffff"
+)
 
 
 def _unwanted(character: str) -> bool:

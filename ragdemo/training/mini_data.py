@@ -168,7 +168,7 @@ class Mixer:
         self.items = items
         self.weights = [SOURCES[item.source] for item in items]
         self.texts = list(dict.fromkeys(item.passages[0] for item in items))
-        tokens = [[w for w in content_words(t.text)[:150]] for t in self.texts]
+        tokens = [content_words(t.text)[:150] for t in self.texts]
         self.bm25 = bm25s.BM25()
         self.bm25.index(tokens, show_progress=False)
 

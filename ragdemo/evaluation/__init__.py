@@ -1,0 +1,1 @@
+"""Measuring answers and retrieval: formulas, and the runs that apply them."""
