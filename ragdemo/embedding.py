@@ -104,6 +104,8 @@ class SentenceTransformerEncoder:
             self._model.float()
 
     def _encode(self, texts: Sequence[str]) -> np.ndarray:
+        if not texts:
+            return np.zeros((0, self.dimension), dtype=np.float32)
         vectors = self._model.encode(
             list(texts),
             batch_size=BATCH,

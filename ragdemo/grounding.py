@@ -17,13 +17,19 @@ from ragdemo.types import Hit, Span, Support
 
 CITE_FROM = 0.5  # share of content words from which a sentence counts as borne out
 # "not" and its kin carry meaning here, unlike in retrieval
-_NEGATIONS = frozenset(["no", "not", "never", "without", "unless", "except", "neither", "nor"])
+_NEGATIONS = frozenset("no not never without unless except neither nor".split())
 _NUMBER_WORDS = {
     word: str(number)
     for number, word in enumerate(
-        ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"]
+        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
+        "fifteen sixteen seventeen eighteen nineteen twenty".split()
     )
-} | {"thirty": "30", "forty": "40", "fifty": "50", "sixty": "60", "ninety": "90", "hundred": "100"}
+} | {
+    word: str(10 * number)
+    for number, word in enumerate(
+        "thirty forty fifty sixty seventy eighty ninety hundred".split(), start=3
+    )
+}
 
 
 @cache
@@ -43,9 +49,17 @@ def stems(text: str) -> list[tuple[str, Span]]:
     return found
 
 
+def _number(word: str) -> str | None:
+    """ "twenty-eight" -> "28"; None where the word is no number."""
+    parts = [_NUMBER_WORDS.get(part) for part in word.split("-")]
+    if None in parts or len(parts) > 2:
+        return None
+    return str(sum(map(int, parts)))
+
+
 def _key(word: str) -> str:
-    if word in _NUMBER_WORDS:
-        return _NUMBER_WORDS[word]
+    if (number := _number(word)) is not None:
+        return number
     if any(c.isdigit() for c in word):
         # "1,250.50" and "£1250.50" are one number; 1.250,50 is left as it is
         bare = word.lstrip("£$€¥")
@@ -106,7 +120,7 @@ def _judge(answer: str, span: Span, passages: Sequence[_Passage], everything: se
 def _checkable(text: str, at: Span) -> bool:
     """Numbers, dates and names: what must not be made up. A capital at the start is no name."""
     word = text[at.start : at.end]
-    if any(c.isdigit() for c in word) or fold(word) in _NUMBER_WORDS:
+    if any(c.isdigit() for c in word) or _number(fold(word)) is not None:
         return True
     return at.start > 0 and word[0].isupper()
 

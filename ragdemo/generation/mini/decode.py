@@ -38,9 +38,8 @@ def pieces(
     `allowed` [V] or [B, V] is True where a word piece may be written rather than copied; copies
     are never restricted.
     """
-    rows = encoded.tokens.shape[0]
-    last = torch.full((rows, 1), CLS)
-    before = torch.zeros((rows, 1), dtype=torch.long)
+    before = torch.zeros_like(encoded.tokens[:, :1])
+    last = torch.full_like(before, CLS)
     cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
     while True:
         step = model.decode(last, encoded, cache, before)

@@ -35,7 +35,7 @@ class Writer:
     _last: Place | None = None
 
     def add(self, piece: str, place: Place | None) -> None:
-        """`piece` is the vocabulary's, "##" and all; `place` where it was copied from, if it was."""
+        """`piece` is the vocabulary's, "##" and all; `place` is where it was copied from."""
         surface = place.text if place else piece.removeprefix("##")
         gap = self._gap(piece, place, surface)
         if not self.text and surface[:1].islower():

@@ -1,0 +1,169 @@
+"""Training the bundled generator: what is drawn, and that ten real steps lower the loss."""
+
+import json
+import lzma
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from ragdemo.errors import RagdemoError
+from ragdemo.training.loop import Progress, Run, rate
+from ragdemo.training.mini import Draws, Encoder, Stage, losses, optimiser_of, start_model, train
+from ragdemo.training.mini_data import Item, Mixer, Text, copy_items, item_of, load
+from ragdemo.types import Span
+
+THINGS = ["lathe", "kiln", "crane", "boiler", "press", "furnace", "drill", "saw"]
+PLACES = ["Kendal", "Stirling", "Reading", "Leeds", "Perth", "Truro", "York", "Derby"]
+
+
+def rows() -> list[dict]:
+    made = []
+    for i in range(64):
+        thing, place = THINGS[i % 8], PLACES[i // 8]
+        text = (
+            f"The {thing} of {place} weighs {i + 20} tonnes. Visitors to {place} see it daily. "
+            f"Nobody in {place} may touch it after noon."
+        )
+        made.append(
+            {
+                "id": str(i),
+                "question": f"How heavy is the {thing} of {place}?",
+                "passages": [{"title": place, "text": text}],
+                "short": [f"{i + 20} tonnes"],
+                "evidence": f"The {thing} of {place} weighs {i + 20} tonnes.",
+                "answerable": True,
+            }
+        )
+    return made
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "train").mkdir()
+    (folder / "text").mkdir()
+
+    def write(path, items):
+        with lzma.open(path, "wt", encoding="utf-8") as out:
+            out.writelines(json.dumps(item) + "\n" for item in items)
+
+    write(folder / "train" / "squad_train_subset.jsonl.xz", rows())
+    prose = " ".join(
+        f"The {thing} stands beside the old {place} railway bridge every single winter."
+        for thing, place in zip(THINGS, PLACES, strict=True)
+    )
+    write(folder / "text" / "openstax.jsonl.xz", [{"title": "T", "paras": [["T", prose]]}])
+    write(folder / "text" / "wikipedia_places.jsonl.xz", [{"title": "1_T", "text": prose}])
+    return folder
+
+
+def test_a_row_becomes_its_evidence_sentence():
+    item = item_of(rows()[0], "squad_train_subset")
+    assert item.target == "The lathe of Kendal weighs 20 tonnes."
+    ((number, span),) = item.gold
+    assert item.passages[number].text[span.start : span.end] == item.target
+
+
+def test_an_unanswerable_row_has_nothing_to_write():
+    item = item_of({**rows()[0], "answerable": False, "short": []}, "squad2_9articles")
+    assert (item.target, item.gold) == ("", ())
+
+
+def test_missing_data_is_named(tmp_path):
+    with pytest.raises(RagdemoError, match="squad_train_subset"):
+        load(tmp_path)
+
+
+def test_near_misses_never_hold_the_answer(data):
+    train, watch = load(data)
+    mixer = Mixer(train + watch, random.Random(0))
+    for item in train[:20]:
+        for miss in mixer.near_misses(item, 3):
+            assert not any(s.lower() in miss.text.lower() for s in item.short)
+
+
+def test_drawn_items_keep_their_evidence_in_place(data):
+    train, watch = load(data)
+    mixer = Mixer(train + watch, random.Random(1))
+    seen = set()
+    for _ in range(300):
+        item = mixer.draw(several=0.7, refuse=0.2, other=0.2)
+        seen.add((item.task, bool(item.target)))
+        for number, span in item.gold:
+            text = item.passages[number].text[span.start : span.end]
+            if item.task == "answer":
+                assert " ".join(text.split()) == item.target
+    assert seen == {("answer", True), ("answer", False), ("closed", True), ("ask", True)}
+
+
+def test_warm_up_asks_with_the_words_of_one_sentence(data):
+    copies = copy_items(data, random.Random(0))
+    for _ in range(20):
+        item = next(copies)
+        ((_, span),) = item.gold
+        assert item.passages[0].text[span.start : span.end] == item.target
+        assert all(w in item.target.lower() for w in item.question.split())
+
+
+def test_the_marked_tokens_are_the_short_answer():
+    encoder = Encoder()
+    text = "Cranes are old. The lathe weighs 20 tonnes today."
+    item = Item(
+        "answer", "How heavy?", (Text("Nothing here."), Text(text)), text[16:],
+        ((1, Span(16, len(text))),), ("20 tonnes",),
+    )  # fmt: skip
+    batch = encoder.batch([item, Item("answer", "Who?", (Text("Nothing."),), "")])
+    pieces = batch.source.tokens[0][batch.spots[0]].tolist()
+    assert encoder.tokenizer.decode(pieces) == "20 tonnes"
+    # without an answer, the [CLS] of each passage stands for "not here"
+    assert batch.source.tokens[1][batch.spots[1]].tolist() == [101]
+    assert (batch.labels[1] == 0).all()
+
+
+def test_rate_rises_and_falls():
+    run = Run(steps=1000)
+    rates = [rate(Progress(step=s), run) for s in range(0, 1000, 50)]
+    assert rates[0] < rates[2] == 1.0
+    assert rates[-1] < 0.15
+    assert rates[6:] == sorted(rates[6:], reverse=True)
+
+
+def test_ten_steps_lower_the_loss(data):
+    torch.manual_seed(0)
+    draws = Draws(data, 0, 1200, (Stage("one passage", 1.0),))
+    fixed = draws.next(0.0)
+    model = start_model()
+    optimiser = optimiser_of(model)
+    for group in optimiser.param_groups:
+        group["lr"] = group["peak"] / 3
+
+    def loss() -> float:
+        with torch.no_grad():
+            return float(sum(losses(model, fixed)))
+
+    before = loss()
+    for _ in range(10):
+        sum(losses(model, draws.next(0.0))).backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    assert loss() < 0.8 * before
+
+
+def test_a_run_leaves_weights_and_goes_on(data, tmp_path):
+    from ragdemo.generation.mini.weights import load as load_weights
+
+    stages = (Stage("one passage", 1.0),)
+    first = train(data, tmp_path, Run(steps=2), cap=600, stages=stages)
+    assert first.step == 2
+    again = train(data, tmp_path, Run(steps=4), cap=600, stages=stages)
+    assert again.step == 4
+    assert len(again.history) == 2
+    model, facts = load_weights(tmp_path / "weights")
+    assert facts.examples == again.examples
+    stored = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["model"]
+    scale = stored["bart.shared.weight"].abs().amax(1, keepdim=True) / 127
+    error = (model.bart.shared.weight - stored["bart.shared.weight"]).abs()
+    assert (error <= scale * 0.51).all()
+    assert np.isfinite(again.history[-1]["found"])
