@@ -393,7 +393,7 @@ def _word_end(text: str, end: int) -> int:
     if end >= len(text) or text[end].isspace():
         return end
     space = max(text.rfind(mark, 0, end) for mark in " \n\t")
-    return space if space > end - 40 else end
+    return space if space > max(0, end - 40) else end
 
 
 def _segments(
