@@ -111,7 +111,7 @@ class Corpus:
         if document.id in self.documents:
             return self.chunks_of(document.id)
         chunks = chunk(document, self.encoder.count_tokens, self.chunking, limit=self.encoder.limit)
-        vectors = self.encoder.encode_passages([_read(c) for c in chunks], progress)
+        vectors = self.encoder.encode_passages([c.content for c in chunks], progress)
         self._put(document, chunks, vectors)
         if data:
             self.originals[document.id] = data
@@ -215,11 +215,6 @@ class Corpus:
                 f"({type(problem).__name__}). Export it again and import the new file."
             ) from problem
         return corpus
-
-
-def _read(c: Chunk) -> str:
-    """What the encoder reads of a chunk: its headings give short passages their subject."""
-    return f"{c.heading}\n{c.content}" if c.heading else c.content
 
 
 def _unpack(data: bytes) -> tuple[dict, np.ndarray]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache
 
 from ragdemo.generation.mini.model import Encoded, MiniModel, mixture
-from ragdemo.generation.mini.source import CLS, SEP
+from ragdemo.generation.mini.source import CLS, PAD, SEP, TASKS
 
 
 @dataclass
@@ -21,6 +21,8 @@ class Piece:
     source: Tensor  # [B] position in the row's source it was copied from, -1 where it was written
     pointer: Tensor  # [B, N] attention over the source at this step
 
+
+_NEVER = [PAD, CLS, *TASKS.values()]  # control tokens stand in the source, but are not text
 
 Choose = Callable[[Tensor], Tensor]  # p [B, V] -> ids [B]
 
@@ -46,6 +48,7 @@ def pieces(
         if allowed is not None:
             step.vocabulary = step.vocabulary.masked_fill(~allowed.unsqueeze(-2), -1e9)
         probabilities = mixture(step, encoded)[:, -1]
+        probabilities[:, _NEVER] = 0.0
         ids = choose(probabilities)
         pointer = step.pointer[:, -1]
         same = pointer * (encoded.tokens == ids.unsqueeze(-1)) * encoded.valid

@@ -143,13 +143,10 @@ class MiniGenerator:
         if not living:
             return
         encoded = _rows(encoded, living)
-        choosers = [
-            (rows[n].decoding, torch.Generator().manual_seed(rows[n].decoding.seed)) for n in living
-        ]
+        choosers = [_Chooser(rows[number].decoding) for number in living]
 
         def choose(probabilities: torch.Tensor) -> torch.Tensor:
-            logs = probabilities.clamp(min=1e-12).log()
-            return torch.tensor([pick(p, *c) for p, c in zip(logs, choosers, strict=True)])
+            return torch.tensor([c(p) for c, p in zip(choosers, probabilities, strict=True)])
 
         open_rows = set(living)
         for piece in pieces(self._model, encoded, choose, self._allowed):
@@ -197,6 +194,28 @@ class MiniGenerator:
         labels = torch.tensor([[*ids, src.SEP]] * len(chunks))
         step = self._model.decode(inputs, encoded)
         return log_likelihood(step, encoded, labels).mean(1).tolist()
+
+
+class _Chooser:
+    """Greedy or sampled, but never the same three word pieces twice: a model this small would
+    otherwise go round in circles when it answers from memory (as BART does by default)."""
+
+    def __init__(self, decoding: Decoding) -> None:
+        self._decoding = decoding
+        self._random = torch.Generator().manual_seed(decoding.seed)
+        self._written: list[int] = []
+        self._after: dict[tuple[int, int], list[int]] = {}
+
+    def __call__(self, probabilities: torch.Tensor) -> int:
+        logs = probabilities.clamp(min=1e-12).log()
+        last = tuple(self._written[-2:])
+        if barred := self._after.get(last):
+            logs[barred] = -torch.inf
+        token = pick(logs, self._decoding, self._random)
+        if len(last) == 2:
+            self._after.setdefault(last, []).append(token)
+        self._written.append(token)
+        return token
 
 
 class _Row:

@@ -1,0 +1,158 @@
+"""Adding, removing, searching and carrying away a visitor's documents."""
+
+import contextlib
+import io
+import json
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from samples import LEAVE, PHONES, document, encoder, small_corpus
+
+from ragdemo.corpus import Corpus
+from ragdemo.embedding import HashingEncoder
+from ragdemo.errors import Cancelled, DocumentError, IndexMismatch, RagdemoError
+from ragdemo.settings import Chunking
+
+
+class Counting(HashingEncoder):
+    """Counts the passages it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoded = 0
+
+    def encode_passages(self, texts, progress=None):
+        self.encoded += len(texts)
+        return super().encode_passages(texts, progress)
+
+
+def test_a_question_finds_its_chunk():
+    corpus = small_corpus()
+    query = corpus.encoder.encode_queries(["How many days of holiday do I have?"])[0]
+    ((chunk, score), *_) = corpus.search(query, 3)
+    assert "28 days" in chunk.text
+    assert -1 <= score <= 1
+
+
+def test_adding_and_removing_never_embeds_the_others_again():
+    counting = Counting()
+    corpus = Corpus(counting)
+    corpus.add(document("leave.md", LEAVE))
+    first = counting.encoded
+    corpus.add(document("phones.md", PHONES))
+    second = counting.encoded - first
+    assert second == len(corpus.chunks_of(document("phones.md", PHONES).id))
+    corpus.remove(document("leave.md", LEAVE).id)
+    corpus.add(document("phones.md", PHONES))  # already there
+    assert counting.encoded == first + second
+    assert {c.document_name for c in corpus.chunks} == {"phones.md"}
+    assert len(corpus.vectors) == len(corpus.chunks)
+
+
+def test_a_removed_document_is_never_found():
+    corpus = small_corpus()
+    corpus.remove(document("leave.md", LEAVE).id)
+    query = corpus.encoder.encode_queries(["28 days of paid annual leave"])[0]
+    assert {c.document_name for c, _ in corpus.search(query, 20)} == {"phones.md"}
+    assert "leave.md" not in corpus.files
+
+
+def test_fingerprint_follows_encoder_chunking_and_files():
+    corpus = small_corpus()
+    seen = {corpus.fingerprint, small_corpus().fingerprint}
+    assert len(seen) == 1
+    seen.add(Corpus(corpus.encoder, Chunking(tokens=100)).fingerprint)
+    seen.add(Corpus(HashingEncoder()).fingerprint)
+    corpus.remove(next(iter(corpus.documents)))
+    seen.add(corpus.fingerprint)
+    assert len(seen) == 4
+
+
+def test_stopping_an_upload_adds_nothing():
+    corpus = Corpus(encoder())
+
+    def stop(done, of):
+        raise Cancelled("stopped")
+
+    with pytest.raises(Cancelled):
+        corpus.add(document(), progress=stop)
+    assert not corpus.documents
+    assert not corpus.chunks
+    assert corpus.floor() is None
+
+
+def test_nonsense_scores_below_a_real_question():
+    corpus = small_corpus()
+    query = corpus.encoder.encode_queries(["Who must be told that a phone was lost?"])[0]
+    assert corpus.floor() < 0.3 < corpus.search(query, 1)[0][1]
+
+
+def test_export_comes_back_the_same():
+    corpus = small_corpus()
+    again = Corpus.imported(corpus.export(), corpus.encoder)
+    assert again.chunks == corpus.chunks
+    assert list(again.documents.values()) == list(corpus.documents.values())
+    assert np.array_equal(again.vectors, corpus.vectors)
+    assert again.fingerprint == corpus.fingerprint
+    query = corpus.encoder.encode_queries(["roaming"])[0]
+    assert again.search(query, 3) == corpus.search(query, 3)
+
+
+def test_an_index_of_another_encoder_is_refused():
+    with pytest.raises(IndexMismatch, match="hashing"):
+        Corpus.imported(small_corpus().export(), HashingEncoder(384))
+
+
+def changed(**facts) -> bytes:
+    exported = zipfile.ZipFile(io.BytesIO(small_corpus().export()))
+    index = json.loads(exported.read("index.json")) | facts
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("index.json", json.dumps(index))
+        archive.writestr("vectors.npy", exported.read("vectors.npy"))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"format": "other"},
+        {"fingerprint": "0" * 16},
+        {"documents": []},
+        {"documents": [{"id": 1}]},
+        {"chunks": {}},
+        {"chunking": {"tokens": -1}},
+        {"dimension": 7},
+    ],
+    ids=lambda f: next(iter(f)),
+)
+def test_a_damaged_index_ends_in_a_sentence(facts):
+    with pytest.raises(RagdemoError):
+        Corpus.imported(changed(**facts), encoder())
+
+
+def test_a_pickled_array_is_refused():
+    out = io.BytesIO()
+    array = io.BytesIO()
+    np.save(array, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("index.json", json.dumps({"format": "ragdemo-index-1"}))
+        archive.writestr("vectors.npy", array.getvalue())
+    with pytest.raises(DocumentError):
+        Corpus.imported(out.getvalue(), encoder())
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_any_bytes_end_in_a_typed_error(data):
+    good = data.draw(st.sampled_from([b"", b"PK\x03\x04", EXPORTED]))
+    at = data.draw(st.integers(0, len(good)))
+    junk = good[:at] + data.draw(st.binary(max_size=40)) + good[at + 20 :]
+    with contextlib.suppress(RagdemoError):
+        Corpus.imported(junk, encoder())
+
+
+EXPORTED = small_corpus().export()

@@ -1,0 +1,273 @@
+"""The bundled generator: one real answer, refusing, provenance, weights, and the network's sums."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from samples import handbook, hit, mini
+
+from ragdemo.generation.base import run
+from ragdemo.generation.mini import FOLDER, REFUSAL, MiniGenerator
+from ragdemo.generation.mini import source as src
+from ragdemo.generation.mini.model import MiniModel, config, log_likelihood, mixture
+from ragdemo.generation.mini.surface import Place, Writer
+from ragdemo.generation.mini.weights import load, quantise, save
+from ragdemo.pipeline import retrieve
+from ragdemo.types import Decoding
+
+LEAVE = hit(
+    "Full-time staff get 28 days of leave. Dr O'Neil approves it in writing.", 1, "leave.md"
+)
+PHONE = hit(
+    "A lost phone must be reported within 24 hours. Roaming costs £5.50 a day.", 2, "phones.md"
+)
+CAR = hit(
+    "Company cars are cleaned on Fridays. The garage opens at 7:30 a.m. for drivers.", 3, "cars.md"
+)
+GREEDY = Decoding()
+
+
+def ask(question, hits, generator=None, decoding=GREEDY):
+    generator = generator or mini()
+    prompt = generator.prompt(question, hits, decoding=decoding)
+    return run(generator, [prompt], [decoding])[0]
+
+
+def test_weights_are_small_enough_to_ship():
+    assert (FOLDER / "model.safetensors").stat().st_size < 45_000_000
+
+
+def test_a_real_answer_from_a_sample_document():
+    question = "How many days of paid annual leave do full-time employees get?"
+    hits = retrieve(question, handbook(), 5)
+    said = ask(question, hits)
+    assert said.finish == "stop"
+    assert any(w in said.text for w in ("26", "27", "28", "25")), said.text
+    assert said.shares
+    assert sum(said.shares) == pytest.approx(1, abs=1e-3)
+
+
+def test_numbers_and_names_come_out_as_written():
+    assert "£5.50" in ask("How much does roaming cost a day?", [LEAVE, PHONE]).text
+    assert "O'Neil" in ask("Who approves leave?", [LEAVE, PHONE]).text
+
+
+def test_an_unrelated_question_is_refused():
+    said = ask("Which river flows through Vienna?", [LEAVE, PHONE, CAR])
+    assert (said.text, said.finish) == (REFUSAL, "refused")
+    assert said.confidence < 0.5
+
+
+def test_the_order_of_passages_does_not_matter():
+    for hits in ([LEAVE, PHONE, CAR], [CAR, LEAVE, PHONE], [PHONE, CAR, LEAVE]):
+        assert "24 hours" in ask("Within how many hours must a lost phone be reported?", hits).text
+
+
+def test_every_copied_stretch_stands_in_its_passage():
+    hits = [LEAVE, PHONE, CAR]
+    for question in ("Who approves leave?", "How much is roaming?", "When does the garage open?"):
+        said = ask(question, hits)
+        assert said.copied
+        for c in said.copied:
+            source = hits[c.passage].chunk.content[c.source_start : c.source_end]
+            assert said.text[c.start : c.end].lower() == source.lower()
+
+
+def test_a_batch_says_what_each_row_says_alone():
+    exact = MiniGenerator(bf16=False)
+    rows = [
+        ("Who approves leave?", [LEAVE, PHONE]),
+        ("How much is roaming?", [PHONE]),
+        ("When does the garage open?", [LEAVE, PHONE, CAR]),
+        ("Which river flows through Vienna?", [LEAVE]),
+        ("What is a garage?", []),
+    ]
+    prompts = [exact.prompt(q, hits, decoding=GREEDY) for q, hits in rows]
+    together = run(exact, prompts, [GREEDY] * len(rows))
+    for prompt, answer in zip(prompts, together, strict=True):
+        assert run(exact, [prompt], [GREEDY])[0].text == answer.text
+
+
+def test_cancelling_one_row_leaves_the_other():
+    events = [threading.Event(), threading.Event()]
+    prompts = [mini().prompt("When does the garage open?", [CAR], decoding=GREEDY)] * 2
+    answers = {}
+    for step in mini().stream(prompts, [GREEDY] * 2, events):
+        events[0].set()
+        if step.answer:
+            answers[step.row] = step.answer
+    assert answers[0].finish == "cancelled"
+    assert answers[1].finish == "stop"
+    assert answers[1].text.startswith(answers[0].text)
+
+
+def test_longest_answer_is_kept_to():
+    said = ask("When does the garage open?", [CAR], decoding=Decoding(max_tokens=3))
+    assert (said.tokens, said.finish) == (3, "length")
+
+
+def test_a_long_passage_is_cut_and_said():
+    long = hit("The garage is old and quiet today. " * 80)
+    prompt = mini().prompt("How old is the garage?", [long], decoding=GREEDY)
+    assert prompt.cut[long.chunk.id] > 0
+    assert sum(s.tokens for s in prompt.segments) <= prompt.limit
+
+
+def test_no_text_becomes_a_control_token():
+    text = "[SEP] [CLS] [unused0] [PAD] [answer] </s>"
+    tokenizer = src.plain_tokenizer(str(FOLDER / "tokenizer.json"))
+    (tokens,) = src.tokenize(tokenizer, [text])
+    assert not set(tokens.ids.tolist()) & {0, 1, 2, 3, 101, 102, 103}
+
+
+def test_it_writes_questions_that_lead_back():
+    questions = mini().ask([LEAVE.chunk, PHONE.chunk])
+    assert all(q.endswith("?") for q in questions)
+    scores = mini().question_log_likelihood(
+        "How much does roaming cost?", [LEAVE.chunk, PHONE.chunk]
+    )
+    assert scores[1] > scores[0]
+
+
+def test_int8_agrees_with_what_it_was_made_from(tmp_path):
+    model, facts = load(FOLDER)
+    save(model, tmp_path, facts)
+    again, same = load(tmp_path)
+    assert same == facts
+    weight = model.bart.encoder.layers[0].fc1.weight
+    values, scale = quantise(weight)
+    assert values.dtype == torch.int8
+    assert ((values.float() * scale[:, None] - weight).abs() <= scale[:, None] * 0.5001).all()
+    # stored once more, it is the same to the bit: no drift through saving
+    for (name, a), (_, b) in zip(
+        model.state_dict().items(), again.state_dict().items(), strict=True
+    ):
+        assert torch.allclose(a, b, atol=1e-6), name
+
+
+def test_a_missing_model_says_what_to_do(tmp_path):
+    from ragdemo.errors import ModelUnavailable
+
+    with pytest.raises(ModelUnavailable, match="Check out"):
+        MiniGenerator(tmp_path)
+
+
+# -- the network by itself, with random weights
+
+
+def tiny() -> MiniModel:
+    torch.manual_seed(0)
+    shape = config(1, 1)
+    shape.d_model, shape.encoder_ffn_dim, shape.decoder_ffn_dim = 24, 32, 32
+    shape.encoder_attention_heads = shape.decoder_attention_heads = 2
+    model = MiniModel(shape).eval()
+    torch.nn.init.normal_(model.gate.weight)
+    return model
+
+
+def laid(question: str, *texts: str) -> list[src.Passage]:
+    tokenizer = src.plain_tokenizer(str(FOLDER / "tokenizer.json"))
+    asked, *rest = src.tokenize(tokenizer, [question, *texts])
+    return [src.passage("answer", asked, text) for text in rest]
+
+
+@torch.inference_mode()
+def test_probabilities_sum_to_one_and_match_the_likelihood():
+    model = tiny()
+    batch = src.batch([laid("Who?", "One here. Two there.", "Three."), laid("What?", "Four cats.")])
+    encoded = model.encode(batch)
+    target = torch.tensor([[101, 2028, 2182], [101, 2176, 8870]])
+    step = model.decode(target, encoded)
+    assert step.pointer.sum(-1).allclose(torch.ones(2, 3), atol=1e-5)
+    assert encoded.selection.exp().sum(1).allclose(torch.ones(2), atol=1e-5)
+    p = mixture(step, encoded)
+    assert p.sum(-1).allclose(torch.ones(2, 3), atol=1e-4)
+    labels = torch.tensor([[2028, 2182, 102], [2176, 8870, 102]])
+    wanted = p.gather(-1, labels.unsqueeze(-1)).squeeze(-1).log()
+    assert log_likelihood(step, encoded, labels).allclose(wanted, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_word_by_word_equals_all_at_once():
+    from transformers import DynamicCache, EncoderDecoderCache
+
+    model = tiny()
+    encoded = model.encode(src.batch([laid("Who?", "One here. Two there.", "Three.")]))
+    target = torch.tensor([[101, 2028, 2182, 2028]])
+    whole = mixture(model.decode(target, encoded), encoded)
+    cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+    before = torch.zeros((1, 1), dtype=torch.long)
+    for at in range(4):
+        step = model.decode(target[:, at : at + 1], encoded, cache, before)
+        assert mixture(step, encoded)[:, 0].allclose(whole[:, at], atol=1e-5)
+        before = target[:, at : at + 1]
+
+
+@torch.inference_mode()
+def test_neighbours_in_the_batch_do_not_matter():
+    model = tiny()
+    one, two = (
+        laid("Who?", "One here. Two there."),
+        laid("What of it?", "Four.", "Five cats and a dog."),
+    )
+    alone = model.encode(src.batch([one]))
+    both = model.encode(src.batch([one, two]))
+    width = alone.tokens.shape[1]
+    assert both.states[0, :width].allclose(alone.states[0], atol=1e-5)
+    assert both.selection[0, : alone.selection.shape[1]].allclose(alone.selection[0], atol=1e-4)
+
+
+def test_sentences_are_numbered_through_a_row():
+    batch = src.batch([laid("Who?", "One here. Two there.", "Three.")])
+    numbers = batch.sentence[0][batch.sentence[0] > 0].tolist()
+    assert sorted(set(numbers)) == [1, 2, 3]
+    assert numbers == sorted(numbers)
+    assert (batch.sentence[0] == 0).sum() == 2  # a [CLS] for each passage
+
+
+# -- spelling
+
+
+def test_spacing_and_case_follow_the_source():
+    text = "Dr O'Neil pays £1,250.50 (net) to B-grade staff."
+    tokenizer = src.plain_tokenizer(str(FOLDER / "tokenizer.json"))
+    (tokens,) = src.tokenize(tokenizer, [text])
+    writer = Writer((text,))
+    for number, start, end in zip(tokens.ids, tokens.start, tokens.end, strict=True):
+        piece = tokenizer.id_to_token(int(number))
+        writer.add(piece, Place(0, int(start), int(end), text[start:end]))
+    assert writer.text == text
+    (run_,) = writer.copied
+    assert (run_.start, run_.end, run_.source_start, run_.source_end) == (
+        0,
+        len(text),
+        0,
+        len(text),
+    )
+
+
+def test_written_words_get_spaces_and_a_capital():
+    writer = Writer(())
+    for piece in ["staff", "pay", "##s", "(", "net", ")", ",", "at", "5", "%", "."]:
+        writer.add(piece, None)
+    assert writer.text == "Staff pays (net), at 5%."
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(max_size=80))
+def test_copying_a_whole_text_gives_it_back(text):
+    tokenizer = src.plain_tokenizer(str(FOLDER / "tokenizer.json"))
+    (tokens,) = src.tokenize(tokenizer, [text])
+    if not len(tokens.ids):
+        return
+    writer = Writer((text,))
+    for number, start, end in zip(tokens.ids, tokens.start, tokens.end, strict=True):
+        piece = tokenizer.id_to_token(int(number))
+        writer.add(piece, Place(0, int(start), int(end), text[start:end]))
+    kept = {i for s, e in zip(tokens.start, tokens.end, strict=True) for i in range(s, e)}
+    wanted = "".join(text[i] for i in sorted(kept))
+    assert "".join(writer.text.lower().split()) == "".join(wanted.lower().split())
+    assert np.all(np.diff([c.start for c in writer.copied]) > 0)
