@@ -20,7 +20,7 @@ _ABBREVIATIONS = frozenset(
     "oct nov dec fig al approx dept est p pp vol ch sec art u.s u.k a.m p.m".split()
 )
 _BOUNDARY = re.compile(
-    r"[.!?…]+[\"'”’)\]]*(?=\s|$)|\n[ \t]*\n|\n(?=[ \t]*(?:[-*•–·]|\(?\d+[.)])\s)"
+    r"[.!?…]+[\"'”’)\]]*(?=\s|$)|[。！？]+|\n[ \t]*\n|\n(?=[ \t]*(?:[-*•–·]|\(?\d+[.)])\s)"
 )
 
 STOP_WORDS = frozenset(
