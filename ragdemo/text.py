@@ -21,6 +21,7 @@ _ABBREVIATIONS = frozenset(
 )
 _BOUNDARY = re.compile(
     r"[.!?…]+[\"'”’)\]]*(?=\s|$)|[。！？]+|\n[ \t]*\n|\n(?=[ \t]*(?:[-*•–·]|\(?\d+[.)])\s)"
+    r"|\n(?=[^\n]* \| )"  # table rows
 )
 
 STOP_WORDS = frozenset(
@@ -74,8 +75,8 @@ def content_words(text: str) -> list[str]:
 
 
 def sentences(text: str) -> list[Span]:
-    """Sentences and list items in order, white space trimmed; together they hold every other
-    character of the text. A line break alone does not end a sentence, an empty line does."""
+    """Sentences, list items and table rows ("a | b") in order, white space trimmed; together they
+    hold every other character of the text. A line break alone ends none, an empty line does."""
     spans: list[Span] = []
     start = 0
     for match in _BOUNDARY.finditer(text):

@@ -48,7 +48,7 @@ def share(hits: float, n: int) -> str:
     p, z = hits / n, 1.96
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return f"{100 * p:.1f}% ({100 * (middle - half):.0f}-{100 * (middle + half):.0f})"
+    return f"{100 * p:.1f}% ({100 * max(0.0, middle - half):.0f}-{100 * (middle + half):.0f})"
 
 
 class Paragraphs:
@@ -66,12 +66,20 @@ class Paragraphs:
         self.encoder = encoder
         self.vectors = encoder.encode_passages([c.text for c in self.chunks])
 
-    def ranked(self, question: str, count: int) -> list[int]:
-        scores = self.vectors @ self.encoder.encode_queries([question])[0]
-        return np.argsort(-scores, kind="stable")[:count].tolist()
+    def scores(self, question: str) -> np.ndarray:
+        """Cosine of the question with every passage, [passages]."""
+        return self.vectors @ self.encoder.encode_queries([question])[0]
 
-    def hits(self, numbers: Sequence[int]) -> list[Hit]:
-        return [Hit(self.chunks[n], 0.0, r, "dense") for r, n in enumerate(numbers, start=1)]
+    def ranked(self, question: str, count: int) -> list[int]:
+        return np.argsort(-self.scores(question), kind="stable")[:count].tolist()
+
+    def hits(self, question: str, numbers: Sequence[int]) -> list[Hit]:
+        """These passages with their cosines, in this order."""
+        cosine = self.scores(question)
+        return [
+            Hit(self.chunks[n], float(cosine[n]), r, "dense")
+            for r, n in enumerate(numbers, start=1)
+        ]
 
 
 @dataclass
@@ -137,7 +145,7 @@ def squad(data: Path, run: Runner, encoder: Encoder, limit: int) -> list[Line]:
         five = [right, *(n for n in found if n != right)][:5]
         random.Random(row["id"]).shuffle(five)
         for tally, numbers in ((gold, five), (free, found)):
-            hits = corpus.hits(numbers)
+            hits = corpus.hits(row["question"], numbers)
             tally.add(run.answer(row["question"], hits), row["short"], hits)
         closed.add(run.answer(row["question"], []), row["short"], [])
     asked = [corpus.chunks[i] for i in random.Random(SEED).sample(range(len(corpus.chunks)), 100)]
@@ -165,7 +173,7 @@ def natural_questions(data: Path, run: Runner, encoder: Encoder, limit: int) -> 
         right = corpus.of[row["passages"][0]["text"]]
         five = [right, *(n for n in corpus.ranked(row["question"], 5) if n != right)][:5]
         random.Random(row["id"]).shuffle(five)
-        hits = corpus.hits(five)
+        hits = corpus.hits(row["question"], five)
         tally.add(run.answer(row["question"], hits), row["short"], hits)
     return [Line("Natural Questions, gold among 5", share(tally.found, tally.n), "45%", "65%",
                  tally.note())]  # fmt: skip

@@ -45,7 +45,7 @@ class Stage:
 
 STAGES = (
     Stage("copy", 0.06, copies=True),
-    Stage("one passage", 0.45, several=0.3, refuse=0.06, other=0.10),
+    Stage("one passage", 0.40, several=0.3, refuse=0.06, other=0.10),
     Stage("several passages", 1.0, several=0.75, refuse=0.18, other=0.12),
 )
 CAP_TOKENS = 3_600  # encoder tokens in a batch on two cores; a GPU takes ten times that

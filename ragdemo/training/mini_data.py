@@ -34,6 +34,7 @@ SOURCES = {
     "openstax_glossary": 0.3,
     "medquad": 0.1,
 }
+TABLES = 0.04  # share of made-up tables
 TARGET_WORDS = 60  # longer evidence is cut to its first sentence
 
 
@@ -161,6 +162,51 @@ def copy_items(data: Path, rng: random.Random) -> Iterator[Item]:
         )
 
 
+_ROWS = "grade level zone band tier class route site team plan model size".split()
+_COLUMNS = (
+    "hotel meals mileage notice allowance limit deposit bonus fee fare rate budget days weeks "
+    "hours deadline contact approver version code weight distance price stock score".split()
+)
+_NAMES = (
+    "Amir Bea Chen Dana Emil Fay Gita Hugo Ines Jon Kim Lena Milo Nora Omar Pia Ravi Sara".split()
+)
+_ASKS = (
+    "What is the {column} for {row}?",
+    "How much is the {column} for {row}?",
+    "What {column} does {row} have?",
+    "Which {column} applies to {row}?",
+    "{row}: what is the {column}?",
+)
+
+
+def table_item(rng: random.Random) -> Item:
+    """A made-up table, one cell of it asked for: the row is the answer. No data set here has any."""
+    kind = rng.choice(_ROWS)
+    columns = rng.sample(_COLUMNS, rng.randint(2, 4))
+    names = [
+        f"{kind.title()} {n}" for n in rng.sample([*range(1, 10), *"ABCDE"], rng.randint(3, 6))
+    ]
+
+    def cell() -> str:
+        number = rng.choice([rng.randint(2, 99), 5 * rng.randint(2, 200)])
+        return rng.choice(
+            [f"£{number}", f"{number}", f"{number} days", f"{number}%", rng.choice(_NAMES)]
+        )
+
+    cells = [[cell() for _ in columns] for _ in names]
+    rows = [" | ".join([name, *row]) for name, row in zip(names, cells, strict=True)]
+    lead = rng.choice(["", "", f"The {columns[0]} depends on the {kind}.\n\n"])
+    head = " | ".join([kind.title(), *(c.title() for c in columns)])
+    text = lead + "\n".join([head, *rows])
+    asked = rng.randrange(len(names))
+    column = rng.randrange(len(columns))
+    question = rng.choice(_ASKS).format(column=columns[column], row=names[asked].lower())
+    start = text.index(rows[asked])
+    gold = Span(start, start + len(rows[asked]))
+    # no short answer: its first occurrence in the row may be another cell
+    return Item("answer", question, (Text(text),), rows[asked], ((0, gold),), (), "tables")
+
+
 class Mixer:
     """Draws items and makes them harder: split passages, near misses, no answer, other tasks.
 
@@ -199,6 +245,8 @@ class Mixer:
         """One item: with `several` chance of near misses beside the gold passage, `refuse` of an
         unanswerable one, `other` of the closed-book or question-writing task."""
         rng = self.rng
+        if rng.random() < TABLES:
+            return self.beside(table_item(rng), several)
         item = self._next()
         if not item.target:
             return (

@@ -129,7 +129,8 @@ class MiniGenerator:
         check_batch(prompts, decodings, cancelled)
         begun = time.monotonic()
         rows = [_Row(self, p, d) for p, d in zip(prompts, decodings, strict=True)]
-        encoded = self._model.encode(src.batch([row.laid for row in rows]))
+        batch = src.batch([row.laid for row in rows], [row.prior for row in rows])
+        encoded = self._model.encode(batch)
         read = time.monotonic() - begun
         living = []
         for number, row in enumerate(rows):
@@ -228,6 +229,8 @@ class _Row:
         texts = [_passage(h.chunk) for h in prompt.used]
         task = "answer" if texts else "closed"
         self.laid = [p for p, _ in generator._lay(task, prompt.question, texts)]
+        # p(passage | question), as in RAG's marginalisation, from the retriever's cosines
+        self.prior = [generator.facts.retrieval * h.score for h in prompt.used]
         self.places = self._places(texts)
         self.writer = Writer(tuple(text for text, _ in texts))
         self.pieces = 0

@@ -39,6 +39,7 @@ class SourceBatch:
     valid: Tensor  # [B, N] bool; False is padding of the row
     tokens: Tensor  # [B, N] the word pieces at `gather`
     sentence: Tensor  # [B, N] sentence number in the row from 1; NULL or OUTSIDE
+    behind: Tensor  # [B, N] how far the token's passage is behind the row's best one; 0 or less
     sentences: int  # S: the largest number of sentences of a row, NULL included
 
     def to(self, device: torch.device | str) -> SourceBatch:
@@ -143,7 +144,7 @@ class MiniModel(nn.Module):
 
     def _select(self, states: Tensor, source: SourceBatch) -> tuple[Tensor, Tensor]:
         """log p(token) over the row's sentences and [CLS] tokens, and its sum by sentence."""
-        logits = self.select(states).squeeze(-1).float()  # [B, N]
+        logits = self.select(states).squeeze(-1).float() + source.behind  # [B, N]
         counted = source.valid & (source.sentence != OUTSIDE)
         spot = torch.log_softmax(logits.masked_fill(~counted, -1e4), dim=1)
         columns = torch.arange(source.sentences, device=logits.device)

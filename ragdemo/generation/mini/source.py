@@ -96,8 +96,13 @@ def passage(
     return Passage(np.array(ids), np.array(sentence), len(head), count)
 
 
-def batch(rows: Sequence[Sequence[Passage]]) -> SourceBatch:
-    """Rows of passages -> tensors. Sentences are numbered through a row, passage after passage."""
+def batch(
+    rows: Sequence[Sequence[Passage]], priors: Sequence[Sequence[float]] | None = None
+) -> SourceBatch:
+    """Rows of passages -> tensors. Sentences are numbered through a row, passage after passage.
+
+    `priors` holds a log prior for each passage, from its retrieval score; only differences count.
+    """
     flat = [p for row in rows for p in row]
     length = max(len(p.ids) for p in flat)
     input_ids = np.zeros((len(flat), length), dtype=np.int64)
@@ -109,14 +114,18 @@ def batch(rows: Sequence[Sequence[Passage]]) -> SourceBatch:
     gather = np.zeros((len(rows), width), dtype=np.int64)
     valid = np.zeros((len(rows), width), dtype=bool)
     sentence = np.full((len(rows), width), OUTSIDE, dtype=np.int64)
+    behind = np.zeros((len(rows), width), dtype=np.float32)
     number, most = 0, 1
     for r, row in enumerate(rows):
         at, seen = 0, 0
-        for p in row:
+        prior = priors[r] if priors and priors[r] else [0.0] * len(row)
+        for p, favour in zip(row, prior, strict=True):
             here = slice(at, at + len(p.ids))
             gather[r, here] = number * length + np.arange(len(p.ids))
             valid[r, here] = True
             sentence[r, here] = np.where(p.sentence > NULL, p.sentence + seen, p.sentence)
+            # the [CLS] of each passage keeps its say in "not here", whatever the passage's rank
+            behind[r, here] = np.where(p.sentence > NULL, favour - max(prior), 0.0)
             at += len(p.ids)
             seen += p.count
             number += 1
@@ -129,5 +138,6 @@ def batch(rows: Sequence[Sequence[Passage]]) -> SourceBatch:
         valid=torch.from_numpy(valid),
         tokens=torch.from_numpy(tokens),
         sentence=torch.from_numpy(sentence),
+        behind=torch.from_numpy(behind),
         sentences=most,
     )

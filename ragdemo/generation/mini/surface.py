@@ -38,7 +38,8 @@ class Writer:
         """`piece` is the vocabulary's, "##" and all; `place` is where it was copied from."""
         surface = place.text if place else piece.removeprefix("##")
         gap = self._gap(piece, place, surface)
-        if not self.text and surface[:1].islower():
+        # some letters have no single capital ("ß"): those stay
+        if not self.text and len(surface[:1].upper()) == 1:
             surface = surface[:1].upper() + surface[1:]
         start = len(self.text) + len(gap)
         self.text += gap + surface
