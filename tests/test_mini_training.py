@@ -10,8 +10,9 @@ import torch
 
 from ragdemo.errors import RagdemoError
 from ragdemo.training.loop import Progress, Run, rate
-from ragdemo.training.mini import Draws, Encoder, Stage, losses, optimiser_of, start_model, train
+from ragdemo.training.mini import Draws, Stage, losses, optimiser_of, start_model, train
 from ragdemo.training.mini_data import Item, Mixer, Text, copy_items, item_of, load
+from ragdemo.training.mini_tensors import Tensors
 from ragdemo.types import Span
 
 THINGS = ["lathe", "kiln", "crane", "boiler", "press", "furnace", "drill", "saw"]
@@ -108,7 +109,7 @@ def test_warm_up_asks_with_the_words_of_one_sentence(data):
 
 
 def test_the_marked_tokens_are_the_short_answer():
-    encoder = Encoder()
+    encoder = Tensors()
     text = "Cranes are old. The lathe weighs 20 tonnes today."
     item = Item(
         "answer", "How heavy?", (Text("Nothing here."), Text(text)), text[16:],

@@ -180,7 +180,7 @@ _ASKS = (
 
 
 def table_item(rng: random.Random) -> Item:
-    """A made-up table, one cell of it asked for: the row is the answer. No data set here has any."""
+    """A made-up table, one cell of it asked for: the row is the answer. No source has tables."""
     kind = rng.choice(_ROWS)
     columns = rng.sample(_COLUMNS, rng.randint(2, 4))
     names = [

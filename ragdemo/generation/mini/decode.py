@@ -37,17 +37,14 @@ def pieces(
 ) -> Iterator[Piece]:
     """Endless: the caller stops asking when every row has written [SEP] or was cancelled.
 
-    `allowed` [V] or [B, V] is True where a word piece may be written rather than copied; copies
-    are never restricted.
+    `allowed` [V] is True where a word piece may be written rather than copied.
     """
     before = torch.zeros_like(encoded.tokens[:, :1])
     last = torch.full_like(before, CLS)
     cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
     while True:
         step = model.decode(last, encoded, cache, before)
-        if allowed is not None:
-            step.vocabulary = step.vocabulary.masked_fill(~allowed.unsqueeze(-2), -1e9)
-        probabilities = mixture(step, encoded)[:, -1]
+        probabilities = mixture(step, encoded, allowed)[:, -1]
         probabilities[:, _NEVER] = 0.0
         ids = choose(probabilities)
         pointer = step.pointer[:, -1]

@@ -194,7 +194,8 @@ class MiniGenerator:
         inputs = torch.tensor([[src.CLS, *ids]] * len(chunks))
         labels = torch.tensor([[*ids, src.SEP]] * len(chunks))
         step = self._model.decode(inputs, encoded)
-        return log_likelihood(step, encoded, labels).mean(1).tolist()
+        kept = torch.ones_like(labels, dtype=torch.bool)
+        return log_likelihood(step, encoded, labels, kept).view(labels.shape).mean(1).tolist()
 
 
 class _Chooser:

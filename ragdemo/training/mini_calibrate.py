@@ -1,0 +1,147 @@
+"""Two numbers of ragdemo-mini that are chosen, not learnt, on held-out training articles.
+
+- how much a passage's retrieval score weighs when the sentence is chosen;
+- from which p("not here") on the answer is a refusal.
+
+Both need only the selector, so each question is encoded once and the numbers are tried afterwards.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ragdemo.embedding import load_encoder
+from ragdemo.generation.mini.model import NULL, MiniModel
+from ragdemo.generation.mini.weights import Facts
+from ragdemo.training.mini_data import Item, Text, load
+from ragdemo.training.mini_tensors import Tensors
+from ragdemo.types import Span
+
+WEIGHTS = (0.0, 2.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0)
+MOST_WRONG = 0.12  # answerable questions refused: worse for a demo than a weak answer
+QUESTIONS = 250
+FEWEST = 50
+
+
+@dataclass
+class Seen:
+    """One question's selector output, before any retrieval prior."""
+
+    spot: np.ndarray  # [n] log p by token
+    sentence: np.ndarray  # [n]
+    cosine: np.ndarray  # [n] of the token's passage with the question
+    gold: np.ndarray  # [n] bool, empty of True where nothing holds the answer
+
+    def with_prior(self, weight: float) -> np.ndarray:
+        """[n] log p by token when each passage's cosine counts `weight` times."""
+        behind = weight * (self.cosine - self.cosine.max())
+        logits = self.spot + np.where(self.sentence > NULL, behind, 0.0)
+        counted = self.sentence >= NULL
+        top = logits[counted].max()
+        return np.where(counted, logits - top - np.log(np.exp(logits[counted] - top).sum()), -1e4)
+
+    def chosen(self, weight: float) -> bool:
+        """The likeliest sentence holds the answer."""
+        logp = self.with_prior(weight)
+        inside = self.sentence > NULL
+        mass = np.bincount(self.sentence[inside], np.exp(logp[inside]))
+        return bool(self.gold[inside][self.sentence[inside] == mass.argmax()].any())
+
+    def null(self, weight: float) -> float:
+        return float(np.exp(self.with_prior(weight)[self.sentence == NULL]).sum())
+
+
+def calibrate(model: MiniModel, facts: Facts, data: Path, say=print) -> Facts:
+    """`facts` with both numbers chosen."""
+    encoder = Tensors()
+    train, held = load(data)
+    rng = random.Random(11)
+    pool = [i for i in held if i.source == "squad_train_subset"]
+    answerable = [i for i in pool if i.target and i.short]
+    silent = [i for i in pool if not i.target]
+    if len(answerable) < FEWEST or len(silent) < FEWEST:
+        say("too few held-out questions to calibrate on: the numbers stay as they are")
+        return facts
+    answerable = rng.sample(answerable, min(QUESTIONS, len(answerable)))
+    texts = list(dict.fromkeys(i.passages[0] for i in pool))
+    others = [i.passages[0] for i in train if i.source == "squad_train_subset"]
+    texts += rng.sample(others, min(600, len(others)))
+    texts = list(dict.fromkeys(texts))
+    minilm = load_encoder()
+    vectors = minilm.encode_passages([t.text for t in texts])
+    look = _Look(model, encoder, minilm, texts, vectors)
+    five = [look.retrieved(i) for i in answerable]
+    scores = {w: float(np.mean([s.chosen(w) for s in five])) for w in WEIGHTS}
+    for weight, score in scores.items():
+        say(f"retrieval weight {weight:4.0f}: the right sentence chosen {score:.1%}")
+    weight = max(scores, key=lambda w: (scores[w], -w))
+    yes = [s.null(weight) for s in five if s.gold.any()]
+    yes += [look.alone(i).null(weight) for i in answerable[: QUESTIONS // 2]]
+    no = [look.alone(i).null(weight) for i in silent]
+    no += [s.null(weight) for s in (look.retrieved(i, without_gold=True) for i in answerable[:100])]
+    threshold = choose_threshold(np.array(yes), np.array(no))
+    say(
+        f"refuse above {threshold:.2f}: {np.mean(np.array(no) > threshold):.0%} of "
+        f"{len(no)} unanswerable recognised, {np.mean(np.array(yes) > threshold):.0%} of "
+        f"{len(yes)} answerable wrongly refused"
+    )
+    return replace(facts, retrieval=weight, refuse_above=round(threshold, 3))
+
+
+def choose_threshold(yes: np.ndarray, no: np.ndarray) -> float:
+    """Most unanswerable questions recognised with at most `MOST_WRONG` of the others refused."""
+    allowed = float(np.quantile(yes, 1 - MOST_WRONG))
+    best = max(
+        (t for t in np.linspace(0.02, 0.98, 97) if t >= allowed),
+        key=lambda t: float((no > t).mean() - (yes > t).mean()),
+        default=0.98,
+    )
+    return float(best)
+
+
+@dataclass
+class _Look:
+    model: MiniModel
+    encoder: Tensors
+    minilm: object
+    texts: list[Text]
+    vectors: np.ndarray
+
+    def alone(self, item: Item) -> Seen:
+        return self._seen(item, [1.0])
+
+    def retrieved(self, item: Item, without_gold: bool = False) -> Seen:
+        """The item over MiniLM's best five paragraphs."""
+        cosine = self.vectors @ self.minilm.encode_queries([item.question])[0]
+        ranked = [int(n) for n in np.argsort(-cosine)[:8]]
+        if without_gold:
+            ranked = [n for n in ranked if not _holds(self.texts[n].text, item)]
+        ranked = ranked[:5]
+        gold = ()
+        if item.passages[0] in [self.texts[n] for n in ranked] and not without_gold:
+            at = [self.texts[n] for n in ranked].index(item.passages[0])
+            gold = tuple((at, span) for _, span in item.gold)
+        laid = replace(item, passages=tuple(self.texts[n] for n in ranked), gold=gold)
+        return self._seen(laid, [float(cosine[n]) for n in ranked])
+
+    @torch.inference_mode()
+    def _seen(self, item: Item, cosines: list[float]) -> Seen:
+        # the sentence, not only its short answer, counts as right
+        wide = replace(item, short=(), gold=tuple((n, Span(s.start, s.end)) for n, s in item.gold))
+        batch = self.encoder.batch([wide])
+        encoded = self.model.encode(batch.source)
+        rows, _ = self.encoder.rows(wide)
+        cosine = np.concatenate([[c] * len(p.ids) for c, p in zip(cosines, rows, strict=True)])
+        spots = batch.spots[0].numpy() if item.gold else np.zeros(len(cosine), dtype=bool)
+        return Seen(
+            encoded.spot[0].float().numpy(), batch.source.sentence[0].numpy(), cosine, spots
+        )
+
+
+def _holds(text: str, item: Item) -> bool:
+    return any(s.lower() in text.lower() for s in item.short)
