@@ -1,0 +1,248 @@
+"""A Comparison as a file: JSON that opens again to the same screen, and HTML that stands alone.
+
+Knows nothing of Streamlit. A JSON file may come from anybody: its size, its shape and every offset
+are checked before anything is shown, and all that fails is one `DocumentError`. The HTML has no
+script, fetches nothing (its policy forbids it) and everything in it is escaped.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, fields, is_dataclass
+from html import escape
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from ragdemo.errors import DocumentError
+from ragdemo.settings import MIB
+from ragdemo.text import clean
+from ragdemo.types import Answer, Comparison, Hit, Span, Support
+
+FORMAT = "ragdemo-comparison-1"
+MOST_BYTES = 5 * MIB
+_LONGEST = 400_000  # characters of one text
+
+
+def to_json(comparison: Comparison) -> str:
+    """The whole comparison; `from_json` gives it back equal."""
+    return json.dumps(
+        {"format": FORMAT, "comparison": asdict(comparison)}, ensure_ascii=False, indent=1
+    )
+
+
+def from_json(data: bytes | str) -> Comparison:
+    """What `to_json` wrote. Raises DocumentError for anything else."""
+    if len(data) > MOST_BYTES:
+        raise DocumentError(
+            f"This file is larger than the {MOST_BYTES // MIB} MiB a saved comparison may have."
+        )
+    try:
+        facts = json.loads(data, parse_constant=_refuse)
+        if facts["format"] != FORMAT:
+            raise ValueError("unknown format")
+        comparison = _value(Comparison, facts["comparison"])
+        _check(comparison)
+    except Exception as problem:  # any broken outside file ends in one sentence
+        raise DocumentError(
+            "This file is not a comparison saved by ragdemo, or it was changed "
+            f"({type(problem).__name__}). Save it again as JSON and open the new file."
+        ) from problem
+    return comparison
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is no number here")
+
+
+def _value(kind: Any, value: Any) -> Any:
+    """`value` from JSON as the type `kind`; raises ValueError or TypeError where it is not one."""
+    origin = get_origin(kind)
+    if origin in (Union, types.UnionType):
+        if value is None:
+            return None
+        return _value(next(k for k in get_args(kind) if k is not type(None)), value)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise TypeError("a list was expected")
+        return tuple(_value(get_args(kind)[0], v) for v in value)
+    if origin is Mapping:
+        inner = get_args(kind)[1]
+        return {_text(k): _value(inner, v) for k, v in _object(value).items()}
+    if is_dataclass(kind):
+        hints = get_type_hints(kind)
+        names = {f.name for f in fields(kind)}
+        if set(_object(value)) != names:
+            raise ValueError(f"the fields of {kind.__name__} were expected")
+        return kind(**{name: _value(hints[name], value[name]) for name in names})
+    if kind is float and type(value) in (int, float) and math.isfinite(value):
+        return float(value)
+    if kind is str:
+        return _text(value)
+    if kind is object:
+        return _plain(value)
+    if type(value) is kind:
+        return value
+    raise TypeError(f"{kind} was expected")
+
+
+def _object(value: Any) -> dict:
+    if not isinstance(value, dict):
+        raise TypeError("an object was expected")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or len(value) > _LONGEST:
+        raise TypeError("a text was expected")
+    if clean(value)[0] != value:  # control characters: not written by us, and offsets would move
+        raise ValueError("the text holds characters that ragdemo never writes")
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """A setting: a plain value, or a flat object of them."""
+    if isinstance(value, dict):
+        return {_text(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, str):
+        return _text(value)
+    if value is None or type(value) in (bool, int, float):
+        return value
+    raise TypeError("a plain value was expected")
+
+
+def _check(c: Comparison) -> None:
+    """Offsets lie inside their texts, citations name passages."""
+    for hit in (*c.hits, *c.grounded.prompt.used, *c.baseline.prompt.used):
+        chunk = hit.chunk
+        if not 0 <= chunk.end - chunk.start == len(chunk.text):
+            raise ValueError("a passage does not fit its place")
+    for answer, held in ((c.grounded, c.support), (c.baseline, c.baseline_support)):
+        _inside(answer.text, held)
+        for s in held:
+            _inside(answer.text, s.unsupported)
+            if s.citation is not None:
+                if not 1 <= s.citation <= len(c.hits):
+                    raise ValueError("a citation names no passage")
+                if s.evidence:
+                    _inside(c.hits[s.citation - 1].chunk.text, [s.evidence])
+        _inside(answer.text, answer.copied)
+
+
+def _inside(text: str, spans: Iterable[Any]) -> None:
+    if any(not 0 <= s.start <= s.end <= len(text) for s in spans):
+        raise ValueError("an offset lies outside its text")
+
+
+# -- HTML
+
+_STYLE = """
+body{font:16px/1.55 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;
+color:#1b2430;background:#fff}
+h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}
+.pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(18rem,1fr));gap:1rem}
+.box{border:1px solid #d5dce5;border-radius:.5rem;padding:1rem;overflow-wrap:anywhere}
+.text{white-space:pre-wrap}
+.quiet{color:#5b6675;font-size:.875rem}
+.cite{background:#dff3e4;border-radius:.6em;padding:0 .4em;font-size:.8em;text-decoration:none;
+color:inherit}
+.weak{text-decoration:underline wavy #c77700 1px}
+.loose{background:#fbdcdc;font-weight:600}
+.support{background:#dff3e4}
+.warn{border-left:4px solid #c77700;padding:.3rem .8rem;background:#fff6e5}
+pre{white-space:pre-wrap;background:#f1f4f8;padding:.8rem;border-radius:.5rem;font-size:.8rem;
+overflow-wrap:anywhere}
+table{border-collapse:collapse}td,th{border:1px solid #d5dce5;padding:.2rem .6rem;text-align:left}
+@media(prefers-color-scheme:dark){body{color:#e8edf3;background:#12171e}
+.box,td,th{border-color:#34404f}.quiet{color:#a5b0bd}pre{background:#1c2430}
+.cite,.support{background:#1d4a2b}.loose{background:#5c2323}.warn{background:#3a2d12}}
+"""
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+
+
+def to_html(comparison: Comparison) -> str:
+    """One page to hand in, print or mail: question, answers, passages, prompts, settings."""
+    c = comparison
+    parts = [
+        "<!doctype html><html lang=en><head><meta charset=utf-8>",
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
+        '<meta name=viewport content="width=device-width,initial-scale=1">',
+        f"<title>ragdemo: {_e(c.question[:80])}</title><style>{_STYLE}</style></head><body>",
+        f"<h1>{_e(c.question)}</h1>",
+        f"<p class=warn>{_e(c.weak)}</p>" if c.weak else "",
+        "<div class=pair>",
+        _answer("With retrieval", c.grounded, c.support),
+        _answer("Without retrieval", c.baseline, c.baseline_support),
+        "</div><p class=quiet>A number cites the passage that bears the sentence out; wavy: under "
+        "half of its words stand in any passage; red: a number or name that stands in none.</p>",
+        "<h2>Passages</h2>",
+        *(_passage(n, hit, c) for n, hit in enumerate(c.hits, start=1)),
+        "<h2>Prompts</h2>",
+        f"<h3>With retrieval</h3><pre>{_e(c.grounded.prompt.text)}</pre>",
+        f"<h3>Without retrieval</h3><pre>{_e(c.baseline.prompt.text)}</pre>",
+        "<h2>How it was made</h2>",
+        _table("Seconds", {k: f"{v:.3f}" for k, v in c.seconds.items()}),
+        _table("Settings", c.settings),
+        _table("Versions", c.versions),
+        _table("Files (SHA-256)", c.files),
+        "</body></html>",
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _e(text: object) -> str:
+    return escape(clean(str(text))[0])
+
+
+def _answer(title: str, answer: Answer, held: Sequence[Support]) -> str:
+    body, at = "", 0
+    for s in held:
+        body += _e(answer.text[at : s.start])
+        inner, here = "", s.start
+        for loose in s.unsupported:
+            inner += _e(answer.text[here : loose.start])
+            inner += f"<span class=loose>{_e(answer.text[loose.start : loose.end])}</span>"
+            here = loose.end
+        inner += _e(answer.text[here : s.end])
+        body += inner if s.citation else f"<span class=weak>{inner}</span>"
+        if s.citation:
+            body += f' <a class=cite href="#passage-{s.citation}">{s.citation}</a>'
+        at = s.end
+    body += _e(answer.text[at:])
+    ending = {"length": " · cut at the longest answer allowed", "cancelled": " · stopped"}
+    return (
+        f"<div class=box><h2>{title}</h2><div class=text>{body or '–'}</div><p class=quiet>"
+        f"{_e(answer.model)} · {answer.tokens} tokens{ending.get(answer.finish, '')}</p></div>"
+    )
+
+
+def _passage(number: int, hit: Hit, c: Comparison) -> str:
+    chunk = hit.chunk
+    evidence = [s.evidence for s in c.support if s.citation == number and s.evidence]
+    pages = ", ".join(map(str, chunk.pages))
+    floor = "" if c.floor is None else f" (nonsense reaches {c.floor:.2f})"
+    return (
+        f'<div class=box id="passage-{number}">'
+        f"<strong>{number} · {_e(chunk.document_name)}</strong>"
+        f"<p class=quiet>page {pages} · {_e(chunk.heading)} · {_e(hit.retriever)} "
+        f"{hit.score:.3f}{floor}</p><div class=text>{_marked(chunk.text, evidence)}</div></div>"
+    )
+
+
+def _marked(text: str, spans: Sequence[Span]) -> str:
+    body, at = "", 0
+    for span in sorted(spans, key=lambda s: (s.start, s.end)):
+        if span.end <= at:
+            continue
+        start = max(at, span.start)
+        body += _e(text[at:start]) + f"<span class=support>{_e(text[start : span.end])}</span>"
+        at = span.end
+    return body + _e(text[at:])
+
+
+def _table(title: str, rows: Mapping[str, object]) -> str:
+    if not rows:
+        return ""
+    lines = "".join(f"<tr><th>{_e(k)}</th><td>{_e(v)}</td></tr>" for k, v in rows.items())
+    return f"<h3>{_e(title)}</h3><table>{lines}</table>"

@@ -1,0 +1,107 @@
+"""Sinks for text that others wrote, and the small bars beside it.
+
+A component (drawn.js, drawn.css) that sets `textContent` from JSON: a document's `![](http://...)`,
+`<script>` or `javascript:` stays letters. Streamlit's Markdown would fetch the first of them.
+Streamlit loads a component's script as a blob, so a Content-Security-Policy put before the app
+needs `blob:` in script-src (tried: no other violation on either page).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import streamlit as st
+from streamlit.errors import StreamlitDuplicateElementKey
+
+from ragdemo.text import clean
+from ragdemo.types import Span
+
+_HERE = Path(__file__).parent
+_component = st.components.v2.component(
+    "ragdemo_drawn",
+    html='<div class="root"></div>',
+    css=(_HERE / "drawn.css").read_text("utf-8"),
+    js=(_HERE / "drawn.js").read_text("utf-8"),
+)
+
+Mark = tuple[Span, str]  # a stretch and its kind, one of KINDS in drawn.js
+Run = dict[str, object]
+
+
+def text(body: str, marks: Iterable[Mark] = (), *, look: str = "", clipped: bool = False) -> None:
+    """Text as it stands, with marked stretches. `look`: words of "small quiet strong title"."""
+    runs(split(body, marks), look=look, clipped=clipped)
+
+
+def runs(parts: Sequence[Run], *, look: str = "", clipped: bool = False) -> None:
+    """Ready runs: `text`, and perhaps `kinds`, `tip`, `to` (key of the container to go to)."""
+    parts = [
+        {**part, **{name: clean(str(part[name]))[0] for name in ("text", "tip") if name in part}}
+        for part in parts
+    ]
+    _mount({"draw": "text", "runs": parts, "look": look, "clipped": clipped})
+
+
+def score(value: float, floor: float | None, label: str) -> None:
+    """A score on its scale from 0 to 1, with the place where nonsense ends."""
+    ticks = [{"at": 0.0, "text": "0"}, {"at": 1.0, "text": "1 same meaning"}]
+    if floor is not None:
+        if floor < 0.1:  # the two labels would stand on each other
+            ticks = ticks[1:]
+        ticks.append({"at": max(0.0, floor), "text": f"nonsense {floor:.2f}"})
+    _mount({"draw": "axis", "value": value, "floor": floor, "ticks": ticks, "label": label})
+
+
+def stack(parts: Sequence[tuple[str, float, int]], total: float, label: str) -> None:
+    """A bar of (text, value, colour 0..8) in order; what is missing to `total` stays empty."""
+    _mount(
+        {
+            "draw": "stack",
+            "parts": [{"text": clean(t)[0], "value": v, "colour": c} for t, v, c in parts],
+            "total": max(total, sum(v for _, v, _ in parts), 1e-9),
+            "label": label,
+        }
+    )
+
+
+def _mount(data: dict[str, object]) -> None:
+    """Draw it under a key of its own, also where the same thing is drawn twice on a page."""
+    digest = hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
+    for nth in itertools.count():
+        try:
+            _component(data=data, key=f"drawn-{digest}-{nth}")
+            return
+        except StreamlitDuplicateElementKey:
+            continue
+
+
+def split(body: str, marks: Iterable[Mark]) -> list[Run]:
+    """Cut where a mark begins or ends: "a bc", b marked -> [{a }, {b, kinds}, {c}]."""
+    kept = [(max(0, s.start), min(len(body), s.end), kind) for s, kind in marks]
+    kept = [mark for mark in kept if mark[0] < mark[1]]
+    edges = sorted({0, len(body), *(m[0] for m in kept), *(m[1] for m in kept)})
+    parts: list[Run] = []
+    for start, end in itertools.pairwise(edges):
+        kinds = sorted({kind for a, b, kind in kept if a <= start and end <= b})
+        parts.append(
+            {"text": body[start:end], "kinds": kinds} if kinds else {"text": body[start:end]}
+        )
+    return parts
+
+
+def problem(message: object) -> None:
+    """A `RagdemoError` for the visitor. Plain text: it may name a file or quote an endpoint."""
+    with st.container(border=True):
+        st.markdown(":red[:material/error: **That did not work**]")
+        st.text(clean(str(message))[0])
+
+
+def notice(message: str, *, icon: str = ":orange[:material/warning:]") -> None:
+    """A sentence worth seeing that may hold others' text."""
+    with st.container(border=True, horizontal=True, vertical_alignment="center", wrap=False):
+        st.markdown(icon, width="content")
+        st.text(clean(message)[0])

@@ -1,0 +1,40 @@
+"""What every page begins with: its title, and the visitor's documents once they are ready."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from ragdemo.corpus import Corpus
+from ragdemo.errors import RagdemoError
+from ragdemo.ui import cache, drawn
+from ragdemo.ui.state import Visitor, visitor
+
+# a file of ours: a Material icon or an emoji here would be fetched from another host
+ICON = Path(__file__).with_name("icon.png")
+
+
+def begin(title: str, about: str) -> Visitor:
+    """Page set-up (a page may start without streamlit_app.py) and heading."""
+    st.set_page_config(page_title=f"{title} · ragdemo", page_icon=ICON, layout="wide")
+    st.title(title, anchor=False)
+    st.caption(about)
+    return visitor()
+
+
+def ready(me: Visitor) -> bool:
+    """Wait for the models and put the samples into a new visitor's corpus; False after saying
+    why that failed."""
+    try:
+        shared = cache.wait()
+        if me.corpus is None:
+            corpus = Corpus(shared.encoder, me.chunking)
+            shared.give_samples(corpus)
+            me.corpus = corpus
+    except RagdemoError as problem:
+        drawn.problem(problem)
+        if st.button("Try again", icon=":material/refresh:"):
+            st.rerun()
+        return False
+    return True

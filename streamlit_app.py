@@ -1,0 +1,11 @@
+"""Start here: `streamlit run streamlit_app.py`. Page configuration and navigation, nothing else."""
+
+import streamlit as st
+
+st.set_page_config(page_title="ragdemo", page_icon="ragdemo/ui/icon.png", layout="wide")
+st.navigation(
+    [
+        st.Page("pages/ask.py", title="Ask", icon=":material/forum:", default=True),
+        st.Page("pages/documents.py", title="Documents", icon=":material/folder_open:"),
+    ]
+).run()
