@@ -74,7 +74,9 @@ def _ask(given: argparse.Namespace) -> int:
 
     corpus = _corpus(given.docs)
     own = given.generator == "mini"
-    generator = create("mini") if own else create("model", model=given.generator)
+    generator = (
+        create("mini", encoder=corpus.encoder) if own else create("model", model=given.generator)
+    )
     try:
         ask, decoding = Ask(k=given.k), Decoding(max_tokens=given.max_tokens)
     except ValueError as problem:

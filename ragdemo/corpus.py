@@ -112,14 +112,15 @@ class Corpus:
             return self.chunks_of(document.id)
         chunks = chunk(document, self.encoder.count_tokens, self.chunking, limit=self.encoder.limit)
         vectors = self.encoder.encode_passages([c.content for c in chunks], progress)
-        self._put(document, chunks, vectors)
+        self.adopt(document, chunks, vectors)
         if data:
             self.originals[document.id] = data
         if password:
             self.passwords[document.id] = password
         return chunks
 
-    def _put(self, document: Document, chunks: list[Chunk], vectors: np.ndarray) -> None:
+    def adopt(self, document: Document, chunks: list[Chunk], vectors: np.ndarray) -> None:
+        """Take a document chunked and embedded elsewhere, with this chunking and encoder."""
         self.documents[document.id] = document
         self._chunks[document.id] = chunks
         self._vectors[document.id] = vectors
@@ -203,7 +204,7 @@ class Corpus:
                 part = vectors[start : start + len(chunks)]
                 if len(part) != len(chunks) or not np.isfinite(part).all():
                     raise ValueError("vectors do not match the chunks")
-                corpus._put(document, chunks, np.ascontiguousarray(part, dtype=np.float32))
+                corpus.adopt(document, chunks, np.ascontiguousarray(part, dtype=np.float32))
                 start += len(chunks)
             if corpus.fingerprint != facts["fingerprint"]:
                 raise ValueError("the fingerprint does not match")

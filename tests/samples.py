@@ -38,7 +38,7 @@ def encoder() -> Encoder:
 
 @cache
 def mini() -> MiniGenerator:
-    return MiniGenerator()
+    return MiniGenerator(encoder=encoder())
 
 
 def small_corpus() -> Corpus:
@@ -58,4 +58,4 @@ def document(name: str = "leave.md", data: bytes = LEAVE):
 
 def hit(text: str, rank: int = 1, name: str = "note.md") -> Hit:
     chunk = Chunk(f"{name}:{rank}", name, name, text, 0, len(text), (1,))
-    return Hit(chunk, 1.0 / rank, rank, "dense")
+    return Hit(chunk, 0.5, rank, "dense")

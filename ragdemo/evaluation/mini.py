@@ -295,8 +295,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--only", nargs="*", default=None, help="squad nq refusals samples times")
     parser.add_argument("--card", type=Path, help="write the table into this file")
     given = parser.parse_args(argv)
-    generator = MiniGenerator(given.model)
-    run, encoder = Runner(generator), load_encoder()
+    encoder = load_encoder()
+    generator = MiniGenerator(given.model, encoder=encoder)
+    run = Runner(generator)
     parts: dict[str, Callable[[], list[Line]]] = {
         "squad": lambda: squad(given.data, run, encoder, given.limit),
         "nq": lambda: natural_questions(given.data, run, encoder, given.limit),

@@ -22,7 +22,7 @@ from ragdemo.training.mini_data import Item, Text, load
 from ragdemo.training.mini_tensors import Tensors
 from ragdemo.types import Span
 
-WEIGHTS = (0.0, 2.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0)
+WEIGHTS = tuple((p, s) for p in (0.0, 3.0, 6.0, 10.0) for s in (0.0, 4.0, 8.0, 12.0, 18.0))
 MOST_WRONG = 0.12  # answerable questions refused: worse for a demo than a weak answer
 QUESTIONS = 250
 FEWEST = 50
@@ -34,26 +34,28 @@ class Seen:
 
     spot: np.ndarray  # [n] log p by token
     sentence: np.ndarray  # [n]
-    cosine: np.ndarray  # [n] of the token's passage with the question
+    passage: np.ndarray  # [n] cosine of the token's passage with the question
+    own: np.ndarray  # [n] cosine of the token's sentence with the question
     gold: np.ndarray  # [n] bool, empty of True where nothing holds the answer
 
-    def with_prior(self, weight: float) -> np.ndarray:
-        """[n] log p by token when each passage's cosine counts `weight` times."""
-        behind = weight * (self.cosine - self.cosine.max())
-        logits = self.spot + np.where(self.sentence > NULL, behind, 0.0)
+    def with_prior(self, weights: tuple[float, float]) -> np.ndarray:
+        """[n] log p by token when cosines of passage and sentence count these many times."""
+        inside = self.sentence > NULL
+        prior = weights[0] * self.passage + weights[1] * self.own
+        logits = self.spot + np.where(inside, prior - prior[inside].max(), 0.0)
         counted = self.sentence >= NULL
         top = logits[counted].max()
         return np.where(counted, logits - top - np.log(np.exp(logits[counted] - top).sum()), -1e4)
 
-    def chosen(self, weight: float) -> bool:
+    def chosen(self, weights: tuple[float, float]) -> bool:
         """The likeliest sentence holds the answer."""
-        logp = self.with_prior(weight)
+        logp = self.with_prior(weights)
         inside = self.sentence > NULL
         mass = np.bincount(self.sentence[inside], np.exp(logp[inside]))
         return bool(self.gold[inside][self.sentence[inside] == mass.argmax()].any())
 
-    def null(self, weight: float) -> float:
-        return float(np.exp(self.with_prior(weight)[self.sentence == NULL]).sum())
+    def null(self, weights: tuple[float, float]) -> float:
+        return float(np.exp(self.with_prior(weights)[self.sentence == NULL]).sum())
 
 
 def calibrate(model: MiniModel, facts: Facts, data: Path, say=print) -> Facts:
@@ -77,9 +79,9 @@ def calibrate(model: MiniModel, facts: Facts, data: Path, say=print) -> Facts:
     look = _Look(model, encoder, minilm, texts, vectors)
     five = [look.retrieved(i) for i in answerable]
     scores = {w: float(np.mean([s.chosen(w) for s in five])) for w in WEIGHTS}
-    for weight, score in scores.items():
-        say(f"retrieval weight {weight:4.0f}: the right sentence chosen {score:.1%}")
-    weight = max(scores, key=lambda w: (scores[w], -w))
+    for (passage, sentence), score in scores.items():
+        say(f"weights {passage:4.0f} {sentence:4.0f}: the right sentence chosen {score:.1%}")
+    weight = max(scores, key=lambda w: (scores[w], -sum(w)))
     yes = [s.null(weight) for s in five if s.gold.any()]
     yes += [look.alone(i).null(weight) for i in answerable[: QUESTIONS // 2]]
     no = [look.alone(i).null(weight) for i in silent]
@@ -90,7 +92,12 @@ def calibrate(model: MiniModel, facts: Facts, data: Path, say=print) -> Facts:
         f"{len(no)} unanswerable recognised, {np.mean(np.array(yes) > threshold):.0%} of "
         f"{len(yes)} answerable wrongly refused"
     )
-    return replace(facts, retrieval=weight, refuse_above=round(threshold, 3))
+    return replace(
+        facts,
+        passage_weight=weight[0],
+        sentence_weight=weight[1],
+        refuse_above=round(threshold, 3),
+    )
 
 
 def choose_threshold(yes: np.ndarray, no: np.ndarray) -> float:
@@ -135,11 +142,22 @@ class _Look:
         wide = replace(item, short=(), gold=tuple((n, Span(s.start, s.end)) for n, s in item.gold))
         batch = self.encoder.batch([wide])
         encoded = self.model.encode(batch.source)
-        rows, _ = self.encoder.rows(wide)
-        cosine = np.concatenate([[c] * len(p.ids) for c, p in zip(cosines, rows, strict=True)])
-        spots = batch.spots[0].numpy() if item.gold else np.zeros(len(cosine), dtype=bool)
+        rows, bodies = self.encoder.rows(wide)
+        passage = np.concatenate([[c] * len(p.ids) for c, p in zip(cosines, rows, strict=True)])
+        said = [
+            text.text[span.start : span.end]
+            for text, body, p in zip(wide.passages, bodies, rows, strict=True)
+            for span in body.spans[: p.count]
+        ]
+        own = self.minilm.encode_queries(said) @ self.minilm.encode_queries([item.question])[0]
+        sentence = batch.source.sentence[0].numpy()
+        spots = batch.spots[0].numpy() if item.gold else np.zeros(len(passage), dtype=bool)
         return Seen(
-            encoded.spot[0].float().numpy(), batch.source.sentence[0].numpy(), cosine, spots
+            encoded.spot[0].float().numpy(),
+            sentence,
+            passage,
+            own[np.maximum(sentence - 1, 0)],
+            spots,
         )
 
 

@@ -45,7 +45,7 @@ class Shared:
             self.stage, self.share = "Loading the encoder that compares meanings", 0.05
             self.encoder = SharedEncoder(load_encoder())
             self.stage, self.share = "Loading the generator that writes answers", 0.35
-            self.generator = SharedGenerator(create("mini"))
+            self.generator = SharedGenerator(create("mini", encoder=self.encoder))
             self.stage, self.share = "Reading the sample documents", 0.5
             self._read()
             self.indexed(Chunking(), self._told)
@@ -95,7 +95,7 @@ class Shared:
     def give(self, corpus: Corpus, document_id: str, samples: Corpus) -> None:
         """One sample, if it is not there. Public text: both corpora may hold the same objects."""
         if document_id not in corpus.documents:
-            corpus._put(
+            corpus.adopt(
                 samples.documents[document_id],
                 samples.chunks_of(document_id),
                 samples.vectors_of(document_id),

@@ -9,9 +9,10 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from ragdemo.embedding import native_bf16
+from ragdemo.embedding import Encoder, native_bf16
 from ragdemo.errors import ModelUnavailable
 from ragdemo.generation.base import Step, check_batch
 from ragdemo.generation.mini import source as src
@@ -32,7 +33,12 @@ class MiniGenerator:
     name = "ragdemo-mini"
     limit = src.MAX_TOKENS  # of each passage with its question; passages do not share it
 
-    def __init__(self, folder: Path = FOLDER, *, bf16: bool | None = None) -> None:
+    def __init__(
+        self, folder: Path = FOLDER, *, encoder: Encoder | None = None, bf16: bool | None = None
+    ) -> None:
+        """`encoder` compares each sentence with the question, a second opinion for choosing the
+        one to answer from; without it the model chooses alone, and worse."""
+        self._encoder = encoder
         self._model, self.facts = load(folder)
         tokenizer = folder / "tokenizer.json"
         if not tokenizer.exists():
@@ -230,14 +236,36 @@ class _Row:
         texts = [_passage(h.chunk) for h in prompt.used]
         task = "answer" if texts else "closed"
         self.laid = [p for p, _ in generator._lay(task, prompt.question, texts)]
-        # p(passage | question), as in RAG's marginalisation, from the retriever's cosines
-        self.prior = [generator.facts.retrieval * h.score for h in prompt.used]
+        self.prior = self._prior(texts)
         self.places = self._places(texts)
         self.writer = Writer(tuple(text for text, _ in texts))
         self.pieces = 0
         self.share = [0.0] * len(texts)
         self.null = 0.0
         self.read = 0.0
+
+    def _prior(self, texts: list[tuple[str, str]]) -> list[np.ndarray]:
+        """log p(sentence | question) up to a constant, from what the retriever's encoder sees: the
+        passage's score, as in RAG's marginalisation, and the sentence's own cosine."""
+        facts, encoder = self.generator.facts, self.generator._encoder
+        prior = [
+            np.full(p.count, facts.passage_weight * h.score)
+            for p, h in zip(self.laid, self.prompt.used, strict=False)
+        ]
+        if encoder is not None and facts.sentence_weight and texts:
+            spans = [t.spans for t in self.generator._tokens([text for text, _ in texts])]
+            said = [
+                text[span.start : span.end]
+                for (text, _), part, p in zip(texts, spans, self.laid, strict=True)
+                for span in part[: p.count]
+            ]
+            if said:
+                asked = encoder.encode_queries([self.prompt.question])[0]
+                cosine = encoder.encode_queries(said) @ asked
+                ends = np.cumsum([p.count for p in self.laid])[:-1]
+                for part, own in zip(prior, np.split(cosine, ends), strict=True):
+                    part += facts.sentence_weight * own
+        return prior
 
     def _places(self, texts: list[tuple[str, str]]) -> list[Place | None]:
         """For every source token of the row, where it stands; None for special tokens."""

@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import BartConfig, BartModel
 
+SEP = 102  # BERT's separator, which also ends an answer
 NULL = 0  # sentence number of the [CLS] tokens: "not here"
 OUTSIDE = -1  # tokens that belong to no sentence: task, question, title, separators
 
@@ -39,7 +40,7 @@ class SourceBatch:
     valid: Tensor  # [B, N] bool; False is padding of the row
     tokens: Tensor  # [B, N] the word pieces at `gather`
     sentence: Tensor  # [B, N] sentence number in the row from 1; NULL or OUTSIDE
-    behind: Tensor  # [B, N] how far the token's passage is behind the row's best one; 0 or less
+    behind: Tensor  # [B, N] log prior of the token's sentence below the row's best; 0 or less
     sentences: int  # S: the largest number of sentences of a row, NULL included
 
     def to(self, device: torch.device | str) -> SourceBatch:
@@ -126,7 +127,11 @@ class MiniModel(nn.Module):
         # "not here" must not make every word of the passages unlikely: compare sentences only
         among = selection - torch.logsumexp(selection[:, 1:], 1, keepdim=True)
         prior = among.gather(1, source.sentence.clamp(min=0)).clamp(min=-12.0)
-        prior = torch.where(inside, prior, torch.full_like(prior, -2.0))
+        # questions and titles repeat with every passage: they are copied from only where there is
+        # nothing else, when answering from the question alone; an end may always be copied
+        barred = inside.any(1, keepdim=True) & (source.tokens != SEP)
+        aside = torch.where(barred, -30.0, -2.0)
+        prior = torch.where(inside, prior, aside.to(prior.dtype))
         continues = torch.zeros_like(inside)
         continues[:, 1:] = inside[:, 1:] & (source.sentence[:, 1:] == source.sentence[:, :-1])
         return Encoded(

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from ragdemo.generation.mini.model import NULL, OUTSIDE, SourceBatch
+from ragdemo.generation.mini.model import NULL, OUTSIDE, SEP, SourceBatch
 from ragdemo.text import sentences
 from ragdemo.types import Span
 
-CLS, SEP, PAD = 101, 102, 0
+CLS, PAD = 101, 0
 TASKS = {"answer": 1, "closed": 2, "ask": 3}  # [unused0], [unused1], [unused2]
 MAX_TOKENS = 320  # of one encoded passage with its question
 QUESTION_TOKENS = 64
@@ -97,11 +97,12 @@ def passage(
 
 
 def batch(
-    rows: Sequence[Sequence[Passage]], priors: Sequence[Sequence[float]] | None = None
+    rows: Sequence[Sequence[Passage]], priors: Sequence[Sequence[np.ndarray]] | None = None
 ) -> SourceBatch:
     """Rows of passages -> tensors. Sentences are numbered through a row, passage after passage.
 
-    `priors` holds a log prior for each passage, from its retrieval score; only differences count.
+    `priors` holds, for each row and passage, a log prior of each of its sentences; only differences
+    within a row count.
     """
     flat = [p for row in rows for p in row]
     length = max(len(p.ids) for p in flat)
@@ -118,14 +119,16 @@ def batch(
     number, most = 0, 1
     for r, row in enumerate(rows):
         at, seen = 0, 0
-        prior = priors[r] if priors and priors[r] else [0.0] * len(row)
+        prior = priors[r] if priors and priors[r] else [np.zeros(p.count) for p in row]
+        best = max((float(part.max()) for part in prior if len(part)), default=0.0)
         for p, favour in zip(row, prior, strict=True):
             here = slice(at, at + len(p.ids))
             gather[r, here] = number * length + np.arange(len(p.ids))
             valid[r, here] = True
             sentence[r, here] = np.where(p.sentence > NULL, p.sentence + seen, p.sentence)
             # the [CLS] of each passage keeps its say in "not here", whatever the passage's rank
-            behind[r, here] = np.where(p.sentence > NULL, favour - max(prior), 0.0)
+            inside = p.sentence > NULL
+            behind[r, here][inside] = favour[p.sentence[inside] - 1] - best
             at += len(p.ids)
             seen += p.count
             number += 1

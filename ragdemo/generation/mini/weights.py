@@ -23,7 +23,8 @@ class Facts:
     encoder_layers: int = 6
     decoder_layers: int = 4
     refuse_above: float = 0.5  # p("not here") from which the answer is a refusal
-    retrieval: float = 0.0  # weight of a passage's cosine in choosing the sentence
+    passage_weight: float = 0.0  # of a passage's cosine with the question, in choosing the sentence
+    sentence_weight: float = 0.0  # of a sentence's own cosine
     examples: int = 0  # training rows seen
     seed: int = 0
 
