@@ -1,9 +1,10 @@
 """What bears an answer out: citations and support, computed from the text, never asked of a model.
 
 A sentence of the answer is compared with every sentence of every passage (and with neighbouring
-pairs): its support is the share of its content words, by stem, that stand there. Numbers, dates and
-names that stand in no passage are listed whatever the score. It is a lexical check: a true sentence
-in other words scores low, and a negation ("not allowed") counts like any word.
+pairs): its support is the share of its content words, by stem and without those of the question,
+that stand there. Numbers, dates and names that stand in no passage are listed whatever the score.
+It is a lexical check: a true sentence in other words scores low, and a negation ("not allowed")
+counts like any word.
 """
 
 from __future__ import annotations
@@ -67,13 +68,17 @@ def _key(word: str) -> str:
     return _stemmer().stemWord(word.removesuffix("'s").removesuffix("’s"))
 
 
-def support(answer: str, hits: Sequence[Hit]) -> tuple[Support, ...]:
-    """Each sentence of the answer with its best evidence among the hits, in order."""
+def support(answer: str, hits: Sequence[Hit], question: str = "") -> tuple[Support, ...]:
+    """Each sentence of the answer with its best evidence among the hits, in order.
+
+    Words of the question count for nothing: an answer that only echoes it is borne out by nobody.
+    """
+    asked = {word for word, _ in stems(question)}
     passages = [
         _Passage(hit.chunk.content, len(hit.chunk.content) - len(hit.chunk.text)) for hit in hits
     ]
     everything = set().union(*(p.words for p in passages)) if passages else set()
-    return tuple(_judge(answer, span, passages, everything) for span in sentences(answer))
+    return tuple(_judge(answer, span, passages, everything, asked) for span in sentences(answer))
 
 
 class _Passage:
@@ -97,10 +102,12 @@ def _inside(span: Span, context: int) -> Span:
     return Span(max(0, span.start - context), max(0, span.end - context))
 
 
-def _judge(answer: str, span: Span, passages: Sequence[_Passage], everything: set[str]) -> Support:
+def _judge(
+    answer: str, span: Span, passages: Sequence[_Passage], everything: set[str], asked: set[str]
+) -> Support:
     text = answer[span.start : span.end]
     said = stems(text)
-    wanted = {word for word, _ in said}
+    wanted = {word for word, _ in said} - asked
     best, citation, evidence = 0.0, None, None
     for number, passage in enumerate(passages, start=1):
         for window, held in passage.windows:

@@ -147,14 +147,14 @@ def stream(
     baseline = answers[-1]
 
     started = time.monotonic()
-    held = support(grounded.text, hits) if grounded.finish != "refused" else ()
+    held = support(grounded.text, hits, asked) if grounded.finish != "refused" else ()
     comparison = Comparison(
         question=question,
         hits=hits,
         grounded=grounded,
         baseline=baseline,
         support=held,
-        baseline_support=support(baseline.text, hits),
+        baseline_support=support(baseline.text, hits, asked),
         floor=floor,
         weak=weakness(hits, grounded, floor),
         seconds=seconds,

@@ -46,6 +46,14 @@ def test_made_up_numbers_and_names_are_listed(answer, loose):
     assert [answer[s.start : s.end] for s in found.unsupported] == loose
 
 
+def test_echoing_the_question_is_no_evidence():
+    question = "What does roaming cost a day?"
+    (echo,) = support("Roaming cost a day.", [PHONE], question)
+    assert (echo.score, echo.citation) == (0.0, None)
+    (told,) = support("Roaming costs £5.50 a day.", [PHONE], question)
+    assert (told.score, told.citation) == (1.0, 1)
+
+
 def test_each_sentence_is_judged_on_its_own():
     answer = "Roaming costs £5.50 a day. Penguins elected the carpet."
     first, second = support(answer, [PHONE, LEAVE])

@@ -98,7 +98,7 @@ def sentences(text: str, support: Sequence[Support], hits: Sequence[Hit]) -> lis
                     "kinds": ["cite"],
                     "to": f"passage-{held.citation}",
                     "tip": f"Passage {held.citation}, {chunk.document_name}: {held.score:.0%} of "
-                    "this sentence's words stand in it",
+                    "this sentence's own words stand in it",
                 }
             )
         at = held.end
