@@ -47,6 +47,7 @@ from ragdemo.generation import GENERATORS, Generator, Step, create, run
 from ragdemo.generation.causal import CausalGenerator
 from ragdemo.generation.decoding import shown, stopped
 from ragdemo.generation.hub import SUGGESTED, describe, fetch
+from ragdemo.generation.mini import MiniGenerator
 from ragdemo.generation.openai import OpenAIGenerator, Patience
 from ragdemo.generation.sampling import nucleus, pick
 from ragdemo.generation.seq2seq import Seq2SeqGenerator
@@ -192,6 +193,7 @@ VARIANTS: dict[str, tuple[Callable[[Path], None] | None, Callable[[Path], Genera
     "t5": (t5, Seq2SeqGenerator),
     "bart": (bart, Seq2SeqGenerator),
     "stories": (None, lambda _: CausalGenerator(STORIES)),
+    "mini": (None, lambda _: MiniGenerator(bf16=False)),
 }
 # those whose prompt is one text that ragdemo.prompts has put together
 TEXT_MODELS = ["gpt2", "qwen", "t5", "bart", "stories"]

@@ -4,6 +4,7 @@ from the question alone as the baseline. Also writes questions and scores them f
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,7 @@ from ragdemo.generation.sampling import pick
 from ragdemo.types import Answer, Chunk, Decoding, Hit, Prompt, Segment
 
 FOLDER = Path(__file__).resolve().parents[2] / "models" / "mini"
+_SURROGATE = re.compile("[\ud800-\udfff]")
 REFUSAL = "The documents do not say."
 
 
@@ -68,7 +70,9 @@ class MiniGenerator:
         history: Sequence[tuple[str, str]] = (),
     ) -> Prompt:
         """`template` and `history` have no place in this model; `pipeline.standalone` puts what a
-        follow-up needs into its question."""
+        follow-up needs into its question. Nothing is reserved for the answer: the decoder has
+        room of its own."""
+        question = _whole(question)
         laid = self._lay(
             "answer" if hits else "closed", question, [_passage(h.chunk) for h in hits]
         )
@@ -82,7 +86,6 @@ class MiniGenerator:
                 Segment(f"passage {n}", len(p.ids) - question_tokens - 4)
                 for n, (p, _) in enumerate(laid, start=1)
             ]
-        segments.append(Segment("reserve", decoding.max_tokens))
         cut = (
             {h.chunk.id: lost for h, (_, lost) in zip(hits, laid, strict=False) if lost}
             if hits
@@ -94,7 +97,7 @@ class MiniGenerator:
             dropped=(),
             cut=cut,
             segments=tuple(segments),
-            limit=len(laid) * src.MAX_TOKENS + decoding.max_tokens,
+            limit=len(laid) * src.MAX_TOKENS,
             text="\n\n".join(self._shown(p) for p, _ in laid),
             passages=tuple(_passage(h.chunk)[0] for h in hits),
         )
@@ -135,12 +138,24 @@ class MiniGenerator:
         check_batch(prompts, decodings, cancelled)
         begun = time.monotonic()
         rows = [_Row(self, p, d) for p, d in zip(prompts, decodings, strict=True)]
-        batch = src.batch([row.laid for row in rows], [row.prior for row in rows])
-        encoded = self._model.encode(batch)
+        waiting = []
+        for number, event in enumerate(cancelled):
+            if event.is_set():  # while it stood in line
+                yield Step(number, "", rows[number].answer("cancelled", begun))
+            else:
+                waiting.append(number)
+        if not waiting:
+            return
+        for row in (rows[number] for number in waiting):
+            row.read_in()
+        encoded = self._model.encode(
+            src.batch([rows[n].laid for n in waiting], [rows[n].prior for n in waiting])
+        )
         read = time.monotonic() - begun
         living = []
-        for number, row in enumerate(rows):
-            row.null = float(encoded.selection[number, NULL].exp())
+        for place, number in enumerate(waiting):
+            row = rows[number]
+            row.null = float(encoded.selection[place, NULL].exp())
             row.read = read
             if row.prompt.used and row.null > self.facts.refuse_above:
                 row.writer.text = REFUSAL
@@ -149,7 +164,7 @@ class MiniGenerator:
                 living.append(number)
         if not living:
             return
-        encoded = _rows(encoded, living)
+        encoded = _rows(encoded, [waiting.index(number) for number in living])
         choosers = [_Chooser(rows[number].decoding) for number in living]
 
         def choose(probabilities: torch.Tensor) -> torch.Tensor:
@@ -233,16 +248,23 @@ class _Row:
         self.generator = generator
         self.prompt = prompt
         self.decoding = decoding
-        texts = [_passage(h.chunk) for h in prompt.used]
+        self.laid: list[src.Passage] = []
+        self.prior: list[np.ndarray] = []
+        self.places: list[Place | None] = []
+        self.writer = Writer(())
+        self.pieces = 0
+        self.share = [0.0] * len(prompt.used)
+        self.null = 0.0
+        self.read = 0.0
+
+    def read_in(self) -> None:
+        """Lay out the sequences; apart from making the row, since one cancelled never needs it."""
+        texts = [_passage(h.chunk) for h in self.prompt.used]
         task = "answer" if texts else "closed"
-        self.laid = [p for p, _ in generator._lay(task, prompt.question, texts)]
+        self.laid = [p for p, _ in self.generator._lay(task, self.prompt.question, texts)]
         self.prior = self._prior(texts)
         self.places = self._places(texts)
         self.writer = Writer(tuple(text for text, _ in texts))
-        self.pieces = 0
-        self.share = [0.0] * len(texts)
-        self.null = 0.0
-        self.read = 0.0
 
     def _prior(self, texts: list[tuple[str, str]]) -> list[np.ndarray]:
         """log p(sentence | question) up to a constant, from what the retriever's encoder sees: the
@@ -323,7 +345,12 @@ class _Row:
 def _passage(chunk: Chunk) -> tuple[str, str]:
     """(text, title) as the model reads them: the file's name and headings say what it is about."""
     name = chunk.document_name.rsplit(".", 1)[0].replace("-", " ").replace("_", " ")
-    return chunk.content, f"{name} {chunk.heading}".strip()
+    return _whole(chunk.content), _whole(f"{name} {chunk.heading}".strip())
+
+
+def _whole(text: str) -> str:
+    """Lone surrogates, which no tokenizer takes, as replacement characters: lengths stay."""
+    return _SURROGATE.sub("\ufffd", text)
 
 
 def _rows(encoded: Encoded, rows: list[int]) -> Encoded:
