@@ -123,13 +123,17 @@ def test_no_text_becomes_a_control_token():
     assert not set(tokens.ids.tolist()) & {0, 1, 2, 3, 101, 102, 103}
 
 
-def test_it_writes_questions_that_lead_back():
-    questions = mini().ask([LEAVE.chunk, PHONE.chunk])
-    assert all(q.endswith("?") for q in questions)
-    scores = mini().question_log_likelihood(
-        "How much does roaming cost?", [LEAVE.chunk, PHONE.chunk]
-    )
-    assert scores[1] > scores[0]
+def test_its_questions_lead_back():
+    chunks = [LEAVE.chunk, PHONE.chunk, CAR.chunk]
+    for number, question in enumerate(mini().ask(chunks)):
+        scores = mini().question_log_likelihood(question, chunks)
+        assert int(np.argmax(scores)) == number
+
+
+def test_a_question_is_likeliest_from_its_passage():
+    chunks = [LEAVE.chunk, PHONE.chunk, CAR.chunk]
+    scores = mini().question_log_likelihood("How much does roaming cost a day?", chunks)
+    assert int(np.argmax(scores)) == 1
 
 
 def test_int8_agrees_with_what_it_was_made_from(tmp_path):

@@ -85,7 +85,11 @@ def calibrate(model: MiniModel, facts: Facts, data: Path, say=print) -> Facts:
     yes = [s.null(weight) for s in five if s.gold.any()]
     yes += [look.alone(i).null(weight) for i in answerable[: QUESTIONS // 2]]
     no = [look.alone(i).null(weight) for i in silent]
-    no += [s.null(weight) for s in (look.retrieved(i, without_gold=True) for i in answerable[:100])]
+    no += [
+        s.null(weight)
+        for s in (look.retrieved(i, without_gold=True) for i in answerable[:100])
+        if s
+    ]
     threshold = choose_threshold(np.array(yes), np.array(no))
     say(
         f"refuse above {threshold:.2f}: {np.mean(np.array(no) > threshold):.0%} of "
@@ -122,13 +126,15 @@ class _Look:
     def alone(self, item: Item) -> Seen:
         return self._seen(item, [1.0])
 
-    def retrieved(self, item: Item, without_gold: bool = False) -> Seen:
-        """The item over MiniLM's best five paragraphs."""
+    def retrieved(self, item: Item, without_gold: bool = False) -> Seen | None:
+        """The item over MiniLM's best five paragraphs; None where all good ones hold the answer."""
         cosine = self.vectors @ self.minilm.encode_queries([item.question])[0]
-        ranked = [int(n) for n in np.argsort(-cosine)[:8]]
+        ranked = [int(n) for n in np.argsort(-cosine)[:40]]
         if without_gold:
             ranked = [n for n in ranked if not _holds(self.texts[n].text, item)]
         ranked = ranked[:5]
+        if not ranked:
+            return None
         gold = ()
         if item.passages[0] in [self.texts[n] for n in ranked] and not without_gold:
             at = [self.texts[n] for n in ranked].index(item.passages[0])
