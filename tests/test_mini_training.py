@@ -168,3 +168,6 @@ def test_a_run_leaves_weights_and_goes_on(data, tmp_path):
     error = (model.bart.shared.weight - stored["bart.shared.weight"]).abs()
     assert (error <= scale * 0.51).all()
     assert np.isfinite(again.history[-1]["found"])
+    # and another run can begin where the stored weights stand
+    further = start_model(tmp_path / "weights")
+    assert torch.equal(further.bart.shared.weight, model.bart.shared.weight)

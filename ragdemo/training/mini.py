@@ -24,6 +24,7 @@ from ragdemo.embedding import minilm_path
 from ragdemo.generation.mini.decode import greedy_ids
 from ragdemo.generation.mini.model import NULL, MiniModel, from_minilm, log_likelihood
 from ragdemo.generation.mini.weights import Facts
+from ragdemo.generation.mini.weights import load as load_weights
 from ragdemo.generation.mini.weights import save as save_weights
 from ragdemo.training.loop import Losses, Progress, Run, fit, resume
 from ragdemo.training.mini_calibrate import calibrate
@@ -144,9 +145,14 @@ def watched_items(held: list[Item], mixer: Mixer, count: int) -> list[Item]:
     return [mixer.beside(i, 1.0, rng) for i in yes] + no
 
 
-def start_model() -> MiniModel:
-    """An untrained network that begins as MiniLM."""
-    model = from_minilm(load_file(str(minilm_path() / "model.safetensors")))
+def start_model(start: Path | None = None) -> MiniModel:
+    """The network to train: MiniLM's weights, or those of `start`, a checkpoint or a folder of
+    stored weights such as the bundled one."""
+    if start is not None and start.is_dir():
+        model, _ = load_weights(start)
+    else:
+        model = from_minilm(load_file(str(minilm_path() / "model.safetensors")))
+        resume(start, model, None)
     # a quarter faster to train on a CPU than the fused kernels, whose backward pass is slow there
     model.bart.set_attn_implementation("eager")
     return model
@@ -210,8 +216,7 @@ def train(
     torch.manual_seed(run.seed)
     out.mkdir(parents=True, exist_ok=True)
     run = replace(run, checkpoint=out / "checkpoint.pt")
-    model = start_model()
-    resume(start, model, None)
+    model = start_model(start)
     model.to(run.device)
     draws = Draws(data, run.seed + (run.checkpoint.exists()), cap, stages)
     sample = watched_items(draws.held, draws.mixer, 150)
@@ -248,7 +253,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=60, help="bounds the run (default 60)")
     parser.add_argument("--steps", type=int, help="bounds the run instead of the minutes")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--start", type=Path, help="begin from the weights of this checkpoint")
+    parser.add_argument("--start", type=Path, help="begin from this checkpoint or weights folder")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--cap", type=int, default=CAP_TOKENS, help="encoder tokens in a batch")
     parser.add_argument("--peak", type=float, default=1.0, help="factor on the learning rates")
