@@ -16,7 +16,7 @@ def take(url: str, path: Path, width: int = 1280, height: int = 1000, scheme: st
         page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
         page.goto(url)
         page.get_by_role("button", name=QUESTION).click(timeout=90_000)
-        page.get_by_text("Passages found").wait_for(timeout=90_000)
+        page.get_by_role("button", name="Comparison as JSON").wait_for(timeout=90_000)
         page.wait_for_timeout(1500)  # the component's fonts and bars settle
         page.screenshot(path=path)
         browser.close()

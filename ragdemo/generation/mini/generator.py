@@ -149,7 +149,8 @@ class MiniGenerator:
         for row in (rows[number] for number in waiting):
             row.read_in()
         encoded = self._model.encode(
-            src.batch([rows[n].laid for n in waiting], [rows[n].prior for n in waiting])
+            src.batch([rows[n].laid for n in waiting], [rows[n].prior for n in waiting]),
+            self.facts.focus,
         )
         read = time.monotonic() - begun
         living = []

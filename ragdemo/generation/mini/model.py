@@ -117,7 +117,9 @@ class MiniModel(nn.Module):
         nn.init.zeros_(self.gate.weight)
         nn.init.constant_(self.gate.bias, -1.0)  # begin by copying
 
-    def encode(self, source: SourceBatch) -> Encoded:
+    def encode(self, source: SourceBatch, focus: float = 1.0) -> Encoded:
+        """`focus` sharpens the pointer's prior on the chosen sentence: two that are nearly as
+        likely should not be woven into one."""
         states = self._read(source)  # [B, N, D]
         spot, selection = self._select(states, source)  # [B, N], [B, S]
         # log p of each token's own sentence; question and title tokens stay open to copying
@@ -126,7 +128,7 @@ class MiniModel(nn.Module):
         states = states + (own.exp() * inside).unsqueeze(-1).to(states.dtype) * self.mark
         # "not here" must not make every word of the passages unlikely: compare sentences only
         among = selection - torch.logsumexp(selection[:, 1:], 1, keepdim=True)
-        prior = among.gather(1, source.sentence.clamp(min=0)).clamp(min=-12.0)
+        prior = focus * among.gather(1, source.sentence.clamp(min=0)).clamp(min=-12.0)
         # questions and titles repeat with every passage: they are copied from only where there is
         # nothing else, when answering from the question alone; an end may always be copied
         barred = inside.any(1, keepdim=True) & (source.tokens != SEP)
