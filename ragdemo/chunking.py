@@ -410,6 +410,8 @@ def _make(
                     for part in _trimmed(text, half.start, half.end)
                 ]
         drafts = again
+    # two overlapping drafts that had to be split can leave the same stretch twice
+    counted = list({(item[0].start, item[0].end): item for item in counted}.values())
     counted.sort(key=lambda item: (item[0].start, item[0].end))
     pages = _Pages(document)
     return [

@@ -166,9 +166,13 @@ def test_own_documents_are_answered_from(page, make_pdf) -> None:
 
 def test_answer_survives_a_switch_of_page_and_is_nobody_elses(page, browser, app_url) -> None:
     example(page)
+    page.wait_for_timeout(1000)
     before = text_of(page, 1)
     go(page, "Documents")
     go(page, "Ask")
+    deadline = time.monotonic() + WAIT / 1000  # the passage is drawn in several strokes
+    while text_of(page, 1) != before and time.monotonic() < deadline:
+        page.wait_for_timeout(200)
     assert text_of(page, 1) == before
     other = browser.new_context()
     try:
