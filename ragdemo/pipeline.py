@@ -25,7 +25,7 @@ from ragdemo.grounding import support
 from ragdemo.retrieval.base import Retriever
 from ragdemo.retrieval.dense import Dense
 from ragdemo.settings import Ask
-from ragdemo.text import content_words, words
+from ragdemo.text import content_words, sentences, words
 from ragdemo.types import Answer, Comparison, Decoding, Hit
 
 # A best passage this little above what nonsense reaches is not evidence (cosine).
@@ -205,7 +205,7 @@ def summarise(
 
     The passages nearest the document's mean vector that differ from each other (maximal marginal
     relevance, Carbonell and Goldstein 1998), in reading order; the generator is asked for the main
-    point of each, in one batch. Passages without one are left out.
+    point of each, in one batch. Where it finds none, the sentence nearest the mean is quoted.
     """
     chunks = corpus.chunks_of(document_id)
     if not chunks:
@@ -223,8 +223,9 @@ def summarise(
             points[step.row] = step.answer
     kept: list[tuple[str, Hit]] = []
     for row in sorted(points):
-        text = points[row].text.strip()
-        if points[row].finish != "refused" and text and all(text != t for t, _ in kept):
+        refused = points[row].finish == "refused"
+        text = (_quote(hits[row], corpus) if refused else points[row].text).strip()
+        if text and all(text != t for t, _ in kept):
             kept.append((text, hits[row]))
     return kept
 
@@ -243,6 +244,17 @@ def _central(chunks, corpus: Corpus, document_id: str, count: int) -> list[Hit]:
         Hit(chunks[i], float(near[i]), rank, "central", {"cosine to the mean": float(near[i])})
         for rank, i in enumerate(sorted(chosen), start=1)
     ]
+
+
+def _quote(hit: Hit, corpus: Corpus) -> str:
+    """The passage's sentence nearest the document's mean vector; "" where none is a sentence."""
+    text = hit.chunk.text
+    said = [text[span.start : span.end] for span in sentences(text)]
+    said = [" ".join(s.split()) for s in said if len(words(s)) >= 5 and " | " not in s]
+    if not said:
+        return ""
+    mean = corpus.vectors_of(hit.chunk.document_id).mean(0)
+    return said[int((corpus.encoder.encode_queries(said) @ mean).argmax())]
 
 
 def _topic(hit: Hit) -> str:
