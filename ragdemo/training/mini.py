@@ -46,8 +46,8 @@ class Stage:
 
 STAGES = (
     Stage("copy", 0.06, copies=True),
-    Stage("one passage", 0.40, several=0.3, refuse=0.06, other=0.10),
-    Stage("several passages", 1.0, several=0.75, refuse=0.18, other=0.12),
+    Stage("one passage", 0.40, several=0.3, refuse=0.05, other=0.14),
+    Stage("several passages", 1.0, several=0.85, refuse=0.15, other=0.14),
 )
 CAP_TOKENS = 3_600  # encoder tokens in a batch on two cores; a GPU takes ten times that
 CAP_ROWS = 24

@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import lzma
 import random
+import re
 import zlib
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +25,7 @@ from ragdemo.types import Span
 # prose count fully; synthetic, fairy-tale and one-sentence sources are thinned.
 SOURCES = {
     "squad_train_subset": 1.0,
-    "squad2_9articles": 1.0,
+    "squad2_9articles": 1.5,
     "qed_train": 1.0,
     "reqa_squad_sentences": 0.7,
     "conditionalqa_train": 1.0,
@@ -221,6 +223,11 @@ class Mixer:
         self.items = items
         self._queue: list[Item] = []
         self.texts = list(dict.fromkeys(item.passages[0] for item in items))
+        self.names: dict[tuple[bool, int], list[str]] = defaultdict(list)
+        for item in items:
+            for found in _NAME.finditer(item.question):
+                if found.start() > 0:
+                    self.names[_look(found[0])].append(found[0])
         tokens = [content_words(t.text)[:150] for t in self.texts]
         self.bm25 = bm25s.BM25()
         self.bm25.index(tokens, show_progress=False)
@@ -249,27 +256,62 @@ class Mixer:
             return self.beside(table_item(rng), several)
         item = self._next()
         if not item.target:
-            return (
-                self.beside(item, several)
-                if rng.random() < refuse * 4
-                else self.draw(several, refuse, other)
-            )
+            if refuse:
+                return self.beside(item, several / 2)
+            return self.draw(several, refuse, other)
         if rng.random() < other:
             return self._other_task(item)
-        if rng.random() < refuse * 0.6:
-            misses = self.near_misses(item, rng.randint(1, 3))
-            if misses:
-                return replace(
-                    item, passages=tuple(_window(rng, m) for m in misses), target="", gold=()
-                )
+        if rng.random() < refuse:
+            return self._unanswerable(item) or self.beside(item, several)
         if rng.random() < 0.15:
             item = _split(item, rng)
         return self.beside(item, several)
 
+    def _unanswerable(self, item: Item) -> Item | None:
+        """The item made unanswerable in one of three ways, from far to near: only near misses, the
+        passage without its evidence, the question changed in one word."""
+        rng = self.rng
+        way = rng.random()
+        if way < 0.3:
+            misses = self.near_misses(item, rng.randint(1, 4))
+            passages = tuple(_window(rng, m) for m in misses)
+            return replace(item, passages=passages, target="", gold=()) if misses else None
+        if way < 0.65:
+            return self.beside(bare, 0.3) if (bare := without_evidence(item)) else None
+        item = _shorten(item, rng)
+        question = self._altered(item)
+        return replace(item, question=question, target="", gold=()) if question else None
+
+    def _altered(self, item: Item) -> str | None:
+        """The question with a name or number of the passage changed for one it does not hold, or a
+        word for its opposite; as SQuAD 2.0's writers did by hand (Rajpurkar et al. 2018)."""
+        question, passage = item.question, item.passages[0].text
+        choices = []
+        for found in _NAME.finditer(question):
+            if found.start() > 0 and found[0] in passage:
+                others = [n for n in self._names(found[0]) if n not in passage]
+                choices += [(found, n) for n in others]
+        for found in re.finditer(r"[a-z]+", question):
+            choices += [(found, o) for o in OPPOSITES.get(found[0], ())] * 4
+        if not choices:
+            return None
+        found, other = self.rng.choice(choices)
+        return question[: found.start()] + other + question[found.end() :]
+
+    def _names(self, name: str) -> list[str]:
+        """A few names of other questions, of the same look: digits, or as many words."""
+        pool = self.names[_look(name)]
+        return [self.rng.choice(pool) for _ in range(4)]
+
     def _next(self) -> Item:
-        """Without replacement, each source thinned by its weight, shuffled again at the end."""
+        """Without replacement, each source weighted, shuffled again at the end."""
         if not self._queue:
-            self._queue = [i for i in self.items if self.rng.random() < SOURCES[i.source]]
+            weights = [SOURCES[i.source] for i in self.items]
+            self._queue = [
+                i
+                for i, weight in zip(self.items, weights, strict=True)
+                for _ in range(int(weight + self.rng.random()))
+            ]
             self.rng.shuffle(self._queue)
         return self._queue.pop()
 
@@ -280,7 +322,7 @@ class Mixer:
         bare = len(item.passages[0].text) < 400  # a lone sentence teaches no choosing
         if rng.random() >= several and not bare:
             return item
-        misses = [_window(rng, m) for m in self.near_misses(item, rng.randint(1, 3), rng)]
+        misses = [_window(rng, m) for m in self.near_misses(item, rng.randint(1, 4), rng)]
         passages = list(item.passages)
         gold = list(item.gold)
         for miss in misses:
@@ -294,6 +336,40 @@ class Mixer:
             return replace(item, task="closed", passages=(), gold=())
         short = _shorten(item, self.rng)
         return replace(short, task="ask", target=item.question, question="")
+
+
+_NAME = re.compile(r"\b(?:[A-Z][\w'’-]+(?: [A-Z][\w'’-]+)*|\d[\d,.]*\d|\d)\b")
+_PAIRS = (
+    "first last|before after|most least|more fewer|highest lowest|largest smallest|oldest youngest|"
+    "north south|east west|northern southern|eastern western|begin end|start stop|open close|"
+    "increase decrease|increased decreased|minimum maximum|early late|earliest latest|old new|"
+    "male female|men women|public private|internal external|win lose|won lost|above below|"
+    "founded abolished|joined left|large small|long short|high low|rich poor|strong weak|"
+    "buy sell|cause prevent|caused prevented|allowed forbidden|always never|inside outside|"
+    "accepted rejected|gain lose|positive negative|major minor|common rare|likely unlikely|"
+    "possible impossible|true false|can cannot|did didn't|does doesn't|best worst|enter leave|"
+    "born killed|built destroyed|built demolished|created destroyed|parents children"
+)
+OPPOSITES: dict[str, list[str]] = defaultdict(list)
+for _pair in _PAIRS.split("|"):
+    _one, _other = _pair.split()
+    OPPOSITES[_one].append(_other)
+    OPPOSITES[_other].append(_one)
+
+
+def _look(name: str) -> tuple[bool, int]:
+    """What makes two names swap unnoticed: both numbers, or both names of as many words."""
+    return name[0].isdigit(), len(name) if name[0].isdigit() else name.count(" ")
+
+
+def without_evidence(item: Item) -> Item | None:
+    """The item with the sentence that holds the answer taken out of its passage; None where the
+    rest still holds it, or is nothing."""
+    text, gold = item.passages[0], item.gold[0][1]
+    rest = (text.text[: gold.start].rstrip() + " " + text.text[gold.end :].lstrip()).strip()
+    if len(rest) < 80 or not item.short or _holds(rest, item):
+        return None
+    return replace(item, passages=(Text(rest, text.title),), target="", gold=())
 
 
 def _holds(text: str, item: Item) -> bool:
