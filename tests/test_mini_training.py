@@ -11,7 +11,19 @@ import torch
 from ragdemo.errors import RagdemoError
 from ragdemo.training.loop import Progress, Run, rate
 from ragdemo.training.mini import Draws, Stage, losses, optimiser_of, start_model, train
-from ragdemo.training.mini_data import Item, Mixer, Text, copy_items, item_of, load
+from ragdemo.training.mini_data import (
+    Item,
+    Mixer,
+    Text,
+    closed_items,
+    copy_items,
+    item_of,
+    load,
+    page_items,
+    paragraphs,
+    without_evidence,
+)
+from ragdemo.training.mini_pages import fill, read_pages
 from ragdemo.training.mini_tensors import Tensors
 from ragdemo.types import Span
 
@@ -90,7 +102,7 @@ def test_drawn_items_keep_their_evidence_in_place(data):
     mixer = Mixer(train + watch, random.Random(1))
     seen = set()
     for _ in range(300):
-        item = mixer.draw(several=0.7, refuse=0.2, other=0.2)
+        item = mixer.draw(several=0.7, refuse=0.2, ask=0.2)
         seen.add((item.task, bool(item.target)))
         for number, span in item.gold:
             text = item.passages[number].text[span.start : span.end]
@@ -99,8 +111,63 @@ def test_drawn_items_keep_their_evidence_in_place(data):
     assert seen == {("answer", True), ("answer", False), ("closed", True), ("ask", True)}
 
 
+PAGES = read_pages()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_page_holds_its_answers_once_filled(seed):
+    for page in PAGES:
+        filled = fill(page, random.Random(seed))
+        assert not set("{}") & set(filled.text + filled.title)
+        for asked in filled.asked:
+            assert not set("{}") & set(asked.question)
+            if asked.sentence:
+                said = filled.text[asked.sentence.start : asked.sentence.end]
+                assert asked.answer.lower() in said.lower()
+
+
+def test_pages_are_many_and_leave_questions_open():
+    assert len(PAGES) > 200
+    asked = [a for page in PAGES for a in fill(page, random.Random(0)).asked]
+    assert sum(a.sentence is None for a in asked) > 500
+    assert len({a.question for a in asked}) > 0.98 * len(asked)
+
+
+def test_filling_again_changes_the_facts():
+    first, second = ([fill(p, random.Random(seed)).text for p in PAGES] for seed in (1, 2))
+    assert np.mean([a != b for a, b in zip(first, second, strict=True)]) > 0.9
+
+
+def test_taking_the_evidence_out_takes_the_answer_out():
+    items = [i for page in PAGES for i in page_items(page, random.Random(0)) if i.target]
+    bare = [(i, without_evidence(i)) for i in items]
+    assert sum(b is not None for _, b in bare) > len(items) / 2
+    for item, rest in bare:
+        if rest:
+            assert rest.target == ""
+            assert rest.gold == ()
+            assert item.short[0].lower() not in rest.passages[0].text.lower()
+            assert len(rest.passages[0].text) < len(item.passages[0].text)
+
+
+def test_near_misses_of_a_page_are_never_the_page_itself(data):
+    train, _ = load(data)
+    mixer = Mixer(train, random.Random(0))
+    for item in [i for i in train if i.source == "pages"][::40]:
+        assert all(m.title != item.passages[0].title for m in mixer.near_misses(item, 4))
+
+
+def test_closed_book_rows_have_a_question_and_no_passages(data):
+    closed = closed_items(data, paragraphs(data), random.Random(0))
+    for _ in range(20):
+        item = next(closed)
+        assert (item.task, item.passages) == ("closed", ())
+        assert item.question
+        assert item.target
+
+
 def test_warm_up_asks_with_the_words_of_one_sentence(data):
-    copies = copy_items(data, random.Random(0))
+    copies = copy_items(paragraphs(data), random.Random(0))
     for _ in range(20):
         item = next(copies)
         ((_, span),) = item.gold

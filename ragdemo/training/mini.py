@@ -28,7 +28,14 @@ from ragdemo.generation.mini.weights import load as load_weights
 from ragdemo.generation.mini.weights import save as save_weights
 from ragdemo.training.loop import Losses, Progress, Run, fit, resume
 from ragdemo.training.mini_calibrate import calibrate
-from ragdemo.training.mini_data import Item, Mixer, copy_items, load
+from ragdemo.training.mini_data import (
+    Item,
+    Mixer,
+    closed_items,
+    copy_items,
+    load,
+    paragraphs,
+)
 from ragdemo.training.mini_tensors import Batch, Tensors
 
 
@@ -40,14 +47,15 @@ class Stage:
     until: float
     several: float = 0.0  # chance of near misses beside the gold passage
     refuse: float = 0.0  # share of rows without an answer
-    other: float = 0.0  # share of the closed-book and question-writing tasks
+    ask: float = 0.0  # share of rows that write the question
+    closed: float = 0.0  # share of rows without passages; they cost a tenth of the others
     copies: bool = False  # the warm-up's made-up queries instead of questions
 
 
 STAGES = (
     Stage("copy", 0.06, copies=True),
-    Stage("one passage", 0.40, several=0.3, refuse=0.05, other=0.14),
-    Stage("several passages", 1.0, several=0.85, refuse=0.15, other=0.14),
+    Stage("one passage", 0.40, several=0.3, refuse=0.05, ask=0.1, closed=0.2),
+    Stage("several passages", 1.0, several=0.85, refuse=0.15, ask=0.1, closed=0.2),
 )
 CAP_TOKENS = 3_600  # encoder tokens in a batch on two cores; a GPU takes ten times that
 CAP_ROWS = 24
@@ -134,10 +142,15 @@ def watch(
     }
 
 
-def watched_items(held: list[Item], mixer: Mixer, count: int) -> list[Item]:
-    """A fixed held-out sample: the gold passage among three, and unanswerable ones."""
+WATCHED = {"": ("squad_train_subset", "qed_train"), "pages ": ("pages",)}
+
+
+def watched_items(
+    held: list[Item], mixer: Mixer, count: int, sources: tuple[str, ...]
+) -> list[Item]:
+    """A fixed held-out sample: the gold passage beside near misses, and unanswerable ones."""
     rng = random.Random(7)
-    pool = [i for i in held if i.source in ("squad_train_subset", "qed_train")]
+    pool = [i for i in held if i.source in sources]
     told = [i for i in pool if i.target and i.short]
     silent = [i for i in pool if not i.target]
     yes = rng.sample(told, min(count, len(told)))
@@ -180,7 +193,9 @@ class Draws:
         self.rng = random.Random(seed)
         items, self.held = load(data)
         self.mixer = Mixer(items, self.rng)
-        self.copies = copy_items(data, self.rng)
+        pool = paragraphs(data)
+        self.copies = copy_items(pool, self.rng)
+        self.closed = closed_items(data, pool, self.rng)
         self.encoder = Tensors()
         self.cap = cap
         self.stages = stages
@@ -198,7 +213,9 @@ class Draws:
         stage = self._stage
         if stage.copies:
             return next(self.copies)
-        return self.mixer.draw(stage.several, stage.refuse, stage.other)
+        if self.rng.random() < stage.closed:
+            return next(self.closed)
+        return self.mixer.draw(stage.several, stage.refuse, stage.ask)
 
 
 def train(
@@ -219,7 +236,10 @@ def train(
     model = start_model(start)
     model.to(run.device)
     draws = Draws(data, run.seed + (run.checkpoint.exists()), cap, stages)
-    sample = watched_items(draws.held, draws.mixer, 150)
+    samples = {
+        name: watched_items(draws.held, draws.mixer, 120, sources)
+        for name, sources in WATCHED.items()
+    }
 
     def step(share: float) -> Losses:
         batch = draws.next(share)
@@ -232,7 +252,11 @@ def train(
         optimiser_of(model, peak),
         step,
         run,
-        watch=lambda: watch(model, draws.encoder, sample, run.device),
+        watch=lambda: {
+            name + measure: value
+            for name, sample in samples.items()
+            for measure, value in watch(model, draws.encoder, sample, run.device).items()
+        },
         say=lambda line: print(line, flush=True),
     )
     facts = Facts(examples=progress.examples, seed=run.seed)

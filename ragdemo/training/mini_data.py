@@ -19,6 +19,7 @@ from pathlib import Path
 
 from ragdemo.errors import RagdemoError
 from ragdemo.text import content_words, sentences, words
+from ragdemo.training.mini_pages import fill, read_pages
 from ragdemo.types import Span
 
 # How often a source's rows are drawn, relative to their number: natural questions over real
@@ -36,7 +37,14 @@ SOURCES = {
     "openstax_glossary": 0.3,
     "medquad": 0.1,
 }
-TABLES = 0.04  # share of made-up tables
+WRITTEN = {
+    "pages",
+    "openstax_glossary",
+    "medquad",
+    "flan_response_sentences",
+}  # answer as people do
+TABLES = 0.03  # share of rows that ask for a cell of a made-up table
+PAGES = 0.25  # share of rows about the invented pages of mini_pages.py
 TARGET_WORDS = 60  # longer evidence is cut to its first sentence
 
 
@@ -86,7 +94,25 @@ def load(data: Path) -> tuple[list[Item], list[Item]]:
             if item is None:
                 continue
             (watch if held_out(item.passages[0].title) else train).append(item)
+    for page in read_pages():
+        (watch if held_out(page["title"]) else train).extend(page_items(page, random.Random(0)))
     return train, watch
+
+
+def page_items(page: dict, rng: random.Random) -> list[Item]:
+    """Every question of an invented page, filled once."""
+    filled = fill(page, rng)
+    passage = Text(filled.text, filled.title)
+    items = []
+    for asked in filled.asked:
+        if span := asked.sentence:
+            target, gold = filled.text[span.start : span.end], ((0, span),)
+            items.append(
+                Item("answer", asked.question, (passage,), target, gold, (asked.answer,), "pages")
+            )
+        else:
+            items.append(Item("answer", asked.question, (passage,), "", source="pages"))
+    return items
 
 
 def item_of(row: dict, source: str) -> Item | None:
@@ -135,14 +161,39 @@ def _locate(row: dict, text: str, short: tuple[str, ...], question: str) -> Span
     )
 
 
-def copy_items(data: Path, rng: random.Random) -> Iterator[Item]:
-    """The warm-up, without end: neighbouring sentences, content words of one, that sentence."""
+def paragraphs(data: Path) -> list[tuple[str, str]]:
+    """(title, text) of the running prose in text/."""
     pool = []
     for row in read(data / "text" / "openstax.jsonl.xz"):
         pool += [(row["title"], paragraph[-1]) for paragraph in row["paras"]]
     for row in read(data / "text" / "wikipedia_places.jsonl.xz"):
         title = row["title"].split("_", 1)[-1]
         pool += [(title, part) for part in row["text"].split("\n") if len(part) > 200]
+    return pool
+
+
+def closed_items(data: Path, pool: list[tuple[str, str]], rng: random.Random) -> Iterator[Item]:
+    """Answering from the question alone, without end: whole-sentence answers to questions, and
+    sentences on a topic, from which the decoder learns to write what it does not copy."""
+    style = data / "train" / "style_short_to_sentence.jsonl.xz"
+    told = [(row["question"], row["answer"]) for row in (read(style) if style.exists() else ())]
+    while True:
+        if told and rng.random() < 0.4:
+            question, answer = rng.choice(told)
+        else:
+            title, text = rng.choice(pool)
+            spans = [s for s in sentences(text) if 40 < s.end - s.start < 250]
+            if not spans:
+                continue
+            at = rng.randrange(len(spans))
+            answer = text[spans[at].start : spans[at].end]
+            before = text[spans[at - 1].start : spans[at - 1].end] if at else ""
+            question = rng.choice((f"Tell me about {title}.", f"{title}: {before}"))
+        yield Item("closed", question, (), " ".join(answer.split()), (), (), "closed")
+
+
+def copy_items(pool: list[tuple[str, str]], rng: random.Random) -> Iterator[Item]:
+    """The warm-up, without end: neighbouring sentences, content words of one, that sentence."""
     while True:
         title, text = rng.choice(pool)
         spans = [s for s in sentences(text) if 40 < s.end - s.start < 300]
@@ -209,58 +260,84 @@ def table_item(rng: random.Random) -> Item:
     return Item("answer", question, (Text(text),), rows[asked], ((0, gold),), (), "tables")
 
 
+class _Ranked:
+    """Passages that BM25 ranks for a question."""
+
+    def __init__(self, texts: list[Text]) -> None:
+        import bm25s
+
+        self.texts = list(dict.fromkeys(texts))
+        self._bm25 = bm25s.BM25()
+        tokens = [content_words(t.text)[:150] for t in self.texts]
+        self._bm25.index(tokens, show_progress=False)
+
+    def best(self, question: str, count: int) -> list[Text]:
+        query = content_words(question)
+        if not query:
+            return []
+        count = min(count, len(self.texts))
+        found, _ = self._bm25.retrieve([query], k=count, show_progress=False)
+        return [self.texts[i] for i in found[0]]
+
+
 class Mixer:
     """Draws items and makes them harder: split passages, near misses, no answer, other tasks.
+
+    The public rows come without replacement; the invented pages are filled anew for each draw.
 
     Near misses are the passages that BM25 ranks highest for the question among all training
     passages, without those that hold an accepted answer.
     """
 
     def __init__(self, items: list[Item], rng: random.Random) -> None:
-        import bm25s
-
         self.rng = rng
-        self.items = items
+        self.items = [i for i in items if i.source != "pages"]
+        self.pages = [p for p in read_pages() if not held_out(p["title"])]
         self._queue: list[Item] = []
-        self.texts = list(dict.fromkeys(item.passages[0] for item in items))
+        own = [i for i in items if i.source == "pages"]
+        self._public = _Ranked([i.passages[0] for i in self.items])
+        self._own = _Ranked([i.passages[0] for i in own]) if own else self._public
         self.names: dict[tuple[bool, int], list[str]] = defaultdict(list)
         for item in items:
             for found in _NAME.finditer(item.question):
                 if found.start() > 0:
                     self.names[_look(found[0])].append(found[0])
-        tokens = [content_words(t.text)[:150] for t in self.texts]
-        self.bm25 = bm25s.BM25()
-        self.bm25.index(tokens, show_progress=False)
 
     def near_misses(self, item: Item, count: int, rng: random.Random | None = None) -> list[Text]:
         """`count` of the best-ranked passages without the answer."""
         rng = rng or self.rng
-        query = content_words(item.question)
-        if not query:
-            return rng.sample(self.texts, count)
-        found, _ = self.bm25.retrieve([query], k=16, show_progress=False)
+        own = item.source == "pages" and rng.random() < 0.8
         gold = item.passages[0]
         misses = [
-            self.texts[i]
-            for i in found[0]
-            if self.texts[i] != gold and not _holds(self.texts[i].text, item)
+            text
+            for text in (self._own if own else self._public).best(item.question, 16)
+            # another filling of the same page has another answer to the same question
+            if text != gold
+            and not (own and text.title == gold.title)
+            and not _holds(text.text, item)
         ]
         best = misses[: 2 * count]
         return rng.sample(best, min(count, len(best)))
 
-    def draw(self, several: float, refuse: float, other: float) -> Item:
+    def draw(self, several: float, refuse: float, ask: float) -> Item:
         """One item: with `several` chance of near misses beside the gold passage, `refuse` of an
-        unanswerable one, `other` of the closed-book or question-writing task."""
+        unanswerable one, `ask` of writing its question; one in ten of its written answers is told
+        without passages."""
         rng = self.rng
-        if rng.random() < TABLES:
+        drawn = rng.random()
+        if drawn < TABLES:
             return self.beside(table_item(rng), several)
-        item = self._next()
+        from_pages = self.pages and drawn < TABLES + PAGES
+        item = self._of_a_page() if from_pages else self._next()
         if not item.target:
             if refuse:
                 return self.beside(item, several / 2)
-            return self.draw(several, refuse, other)
-        if rng.random() < other:
-            return self._other_task(item)
+            return self.draw(several, refuse, ask)
+        if rng.random() < ask:
+            short = _shorten(item, rng, 500)
+            return replace(short, task="ask", target=item.question, question="")
+        if item.source in WRITTEN and rng.random() < 0.1:
+            return replace(item, task="closed", passages=(), gold=())
         if rng.random() < refuse:
             return self._unanswerable(item) or self.beside(item, several)
         if rng.random() < 0.15:
@@ -303,6 +380,9 @@ class Mixer:
         pool = self.names[_look(name)]
         return [self.rng.choice(pool) for _ in range(4)]
 
+    def _of_a_page(self) -> Item:
+        return self.rng.choice(page_items(self.rng.choice(self.pages), self.rng))
+
     def _next(self) -> Item:
         """Without replacement, each source weighted, shuffled again at the end."""
         if not self._queue:
@@ -322,7 +402,8 @@ class Mixer:
         bare = len(item.passages[0].text) < 400  # a lone sentence teaches no choosing
         if rng.random() >= several and not bare:
             return item
-        misses = [_window(rng, m) for m in self.near_misses(item, rng.randint(1, 4), rng)]
+        most = rng.choice((300, 450, 850)) if item.source == "pages" else 450
+        misses = [_window(rng, m, most) for m in self.near_misses(item, rng.randint(1, 4), rng)]
         passages = list(item.passages)
         gold = list(item.gold)
         for miss in misses:
@@ -330,12 +411,6 @@ class Mixer:
             passages.insert(at, miss)
             gold = [(p + (p >= at), span) for p, span in gold]
         return replace(item, passages=tuple(passages), gold=tuple(gold))
-
-    def _other_task(self, item: Item) -> Item:
-        if self.rng.random() < 0.5:
-            return replace(item, task="closed", passages=(), gold=())
-        short = _shorten(item, self.rng)
-        return replace(short, task="ask", target=item.question, question="")
 
 
 _NAME = re.compile(r"\b(?:[A-Z][\w'’-]+(?: [A-Z][\w'’-]+)*|\d[\d,.]*\d|\d)\b")
@@ -374,7 +449,8 @@ def without_evidence(item: Item) -> Item | None:
 
 def _holds(text: str, item: Item) -> bool:
     low = text.lower()
-    return any(s.lower() in low for s in item.short) or item.target.lower() in low
+    held = (*item.short, item.target) if item.target else item.short
+    return any(s.lower() in low for s in held)
 
 
 def _window(rng: random.Random, text: Text, most: int = 450) -> Text:
