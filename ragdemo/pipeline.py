@@ -12,23 +12,26 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version
 
 import numpy as np
 
+from ragdemo import fusion, retrieval
 from ragdemo.corpus import Corpus
-from ragdemo.errors import RagdemoError
+from ragdemo.errors import Cancelled, RagdemoError
 from ragdemo.generation.base import Generator
 from ragdemo.grounding import support
 from ragdemo.retrieval.base import Retriever
 from ragdemo.retrieval.dense import Dense
 from ragdemo.settings import Ask
 from ragdemo.text import content_words, sentences, words
-from ragdemo.types import Answer, Comparison, Decoding, Hit
+from ragdemo.types import Answer, Comparison, Decoding, Hit, Marginal, Prompt
 
-# A best passage this little above what nonsense reaches is not evidence (cosine).
+# A best passage this little above what nonsense reaches is not evidence (cosine); other scores have
+# scales of their own, and have to reach no further than above it.
 MARGIN = 0.05
 PACKAGES = ("torch", "transformers", "sentence-transformers", "faiss-cpu", "streamlit", "pypdf")
 
@@ -41,13 +44,15 @@ _POINTERS = frozenset(
 @dataclass(frozen=True, slots=True)
 class Update:
     """News while a question is answered. `hits` is None until they are found; the texts are all
-    so far; `comparison` comes once, last."""
+    so far; `comparison` comes once, last. Where candidates are weighed, `grounded` is the best
+    passage's until another one wins."""
 
-    stage: str  # "searching", "reading", "writing", "done"
+    stage: str  # "searching", "reading", "writing", "scoring", "done"
     hits: tuple[Hit, ...] | None = None
     grounded: str = ""
     baseline: str = ""
     comparison: Comparison | None = None
+    progress: str = ""  # "writing candidates 3 of 5", where there is more to tell than the stage
 
 
 def standalone(question: str, history: Sequence[tuple[str, str]]) -> str:
@@ -63,9 +68,12 @@ def standalone(question: str, history: Sequence[tuple[str, str]]) -> str:
     return f"{history[-1][0]} {question}" if short or _POINTERS & set(words(question)) else question
 
 
-def retrieve(question: str, corpus: Corpus, k: int = 5) -> list[Hit]:
-    """The `k` nearest passages by cosine; fewer where the corpus is smaller."""
-    return Dense(corpus).search(question, k)
+def retrieve(
+    question: str, corpus: Corpus, k: int = 5, retriever: Retriever | None = None
+) -> list[Hit]:
+    """The `k` best passages, by cosine unless a retriever is given; fewer where the corpus is
+    smaller."""
+    return (retriever or Dense(corpus)).search(question, k)
 
 
 def answer(
@@ -112,39 +120,52 @@ def stream(
     if not question:
         raise RagdemoError("There is no question. Type one and ask again.")
     cancelled = cancelled or threading.Event()
+    fused = fusion.check(ask.fusion, generator)
     begun = time.monotonic()
     yield Update("searching")
     turns = history if ask.use_history else ()
     asked = standalone(question, turns)
-    found = (retriever or Dense(corpus)).search(asked, ask.k)
-    floor = corpus.floor()
-    hits = tuple(found)
+    found = retrieve(asked, corpus, ask.k, retriever)
+    floor = retrieval.floor(retriever) if retriever else corpus.floor()
     seconds = {"search": time.monotonic() - begun}
-    yield Update("reading", hits)
 
     started = time.monotonic()
     options = {"decoding": decoding, "template": ask.template, "history": turns}
-    baseline_prompt = generator.prompt(asked, [], **options)
-    prompts = [baseline_prompt]
-    if hits:  # with no documents there is only the baseline to show
-        prompts.insert(0, generator.prompt(asked, hits, **options))
+    hits, prompts = _prompts(partial(generator.prompt, asked, **options), found, fused, ask.order)
     seconds["prompt"] = time.monotonic() - started
+    yield Update("reading", hits)
 
     started = time.monotonic()
-    texts = [""] * len(prompts)
-    answers: list[Answer | None] = [None] * len(prompts)
-    rows = len(prompts)
+    rows = len(prompts)  # the last is the baseline's
+    texts = [""] * rows
+    answers: list[Answer | None] = [None] * rows
     for step in generator.stream(prompts, [decoding] * rows, [cancelled] * rows):
         if step.text and "first word" not in seconds:
             seconds["first word"] = time.monotonic() - started
         texts[step.row] = step.text
         answers[step.row] = step.answer or answers[step.row]
-        yield Update("writing", hits, texts[0] if hits else "", texts[-1])
+        shown = texts[fusion.leading(answers[:-1])] if hits else ""
+        yield Update("writing", hits, shown, texts[-1], progress=_written(answers[:-1]))
     seconds["both answers"] = time.monotonic() - started
     if any(a is None for a in answers):
         raise RagdemoError("The generator ended without an answer. Try again.")
-    grounded = answers[0] if hits else _nothing_indexed(baseline_prompt, generator)
-    baseline = answers[-1]
+    *own, baseline = answers
+    grounded = own[fusion.leading(own)] if hits else _nothing_indexed(prompts[-1], generator)
+
+    marginal: Marginal | None = None
+    if hits and fused == "marginalise":
+        started = time.monotonic()
+        told = Update("scoring", hits, grounded.text, baseline.text)
+        try:
+            for news in fusion.weigh(generator, prompts[:-1], hits, own, cancelled):
+                if isinstance(news, Marginal):
+                    marginal = news
+                    grounded = own[marginal.written_from[marginal.winner][0]]
+                else:
+                    yield replace(told, progress=f"scoring under passage {news} of {len(own)}")
+        except Cancelled:
+            grounded = replace(grounded, finish="cancelled")
+        seconds["scoring"] = time.monotonic() - started
 
     started = time.monotonic()
     held = support(grounded.text, hits, asked) if grounded.finish != "refused" else ()
@@ -162,24 +183,49 @@ def stream(
         settings={
             **asdict(ask),
             **asdict(decoding),
+            "fused": fused,
+            "retriever": retriever.name if retriever else "dense",
             "searched_for": asked,
             "encoder": corpus.encoder.name,
             "chunking": asdict(corpus.chunking),
             "index": corpus.fingerprint,
         },
         versions=versions(),
+        marginal=marginal,
     )
     seconds["check"] = time.monotonic() - started
     yield Update("done", hits, grounded.text, baseline.text, replace(comparison, seconds=seconds))
+
+
+def _prompts(
+    make: Callable[[Sequence[Hit]], Prompt], found: Sequence[Hit], fused: str, order: str
+) -> tuple[tuple[Hit, ...], list[Prompt]]:
+    """The hits in the order of the prompt, and the prompts, the baseline's last. With no documents
+    there is only the baseline to show."""
+    if not found:
+        return (), [make([])]
+    if fused == "marginalise":
+        return tuple(found), [*(make([hit]) for hit in found), make([])]
+    # where every passage is read on its own, an order would only be one to the eye
+    prompt = fusion.arranged(make, found, order if fused == "together" else "best first")
+    return (*prompt.used, *prompt.dropped), [prompt, make([])]
+
+
+def _written(answers: Sequence[Answer | None]) -> str:
+    if len(answers) < 2:
+        return ""
+    return f"writing candidates {sum(a is not None for a in answers)} of {len(answers)}"
 
 
 def weakness(hits: Sequence[Hit], grounded: Answer, floor: float | None) -> str:
     """Why the passages may not hold an answer, in one sentence; "" where they seem to."""
     if not hits:
         return "There are no documents to answer from. Add some on the Documents page."
-    if floor is not None and hits[0].retriever == "dense" and hits[0].score < floor + MARGIN:
+    best = min(hits, key=lambda hit: hit.rank)
+    margin = MARGIN if best.retriever == "dense" else 0.0
+    if floor is not None and best.score <= floor + margin:
         return (
-            f"The best passage scores {hits[0].score:.2f}; a nonsense question reaches {floor:.2f} "
+            f"The best passage scores {best.score:.2f}; a nonsense question reaches {floor:.2f} "
             "on these documents. Nothing here seems to be about this question."
         )
     if grounded.finish == "refused":

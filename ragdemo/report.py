@@ -18,7 +18,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from ragdemo.errors import DocumentError
 from ragdemo.settings import MIB
 from ragdemo.text import clean
-from ragdemo.types import Answer, Comparison, Hit, Span, Support
+from ragdemo.types import Answer, Comparison, Hit, Marginal, Span, Support
 
 FORMAT = "ragdemo-comparison-1"
 MOST_BYTES = 5 * MIB
@@ -73,9 +73,11 @@ def _value(kind: Any, value: Any) -> Any:
     if is_dataclass(kind):
         hints = get_type_hints(kind)
         names = {f.name for f in fields(kind)}
-        if set(_object(value)) != names:
+        # a file saved before a field was added lacks it
+        later = {"marginal"} if kind is Comparison else set()
+        if not names - later <= set(_object(value)) <= names:
             raise ValueError(f"the fields of {kind.__name__} were expected")
-        return kind(**{name: _value(hints[name], value[name]) for name in names})
+        return kind(**{name: _value(hints[name], inner) for name, inner in value.items()})
     if kind is float and type(value) in (int, float) and math.isfinite(value):
         return float(value)
     if kind is str:
@@ -128,6 +130,22 @@ def _check(c: Comparison) -> None:
                 if s.evidence:
                     _inside(c.hits[s.citation - 1].chunk.text, [s.evidence])
         _inside(answer.text, answer.copied)
+    if c.marginal:
+        _check_marginal(c.marginal, len(c.hits))
+
+
+def _check_marginal(m: Marginal, passages: int) -> None:
+    rows = len(m.candidates)
+    if not rows == len(m.written_from) == len(m.log_likelihoods) or not rows:
+        raise ValueError("every candidate needs its row")
+    if any(len(row) != passages for row in (m.prior, *m.log_likelihoods)):
+        raise ValueError("every passage needs its column")
+    if any(not 0 <= column < passages for row in m.written_from for column in row):
+        raise ValueError("a candidate names no passage")
+    if any(not 0 <= p <= 1 for p in m.prior) or not max(m.prior) > 0:
+        raise ValueError("the prior is no probability")
+    if any(value > 1e-3 for row in m.log_likelihoods for value in row):  # rounding, no more
+        raise ValueError("a likelihood is above 1")
 
 
 def _inside(text: str, spans: Iterable[Any]) -> None:
@@ -178,6 +196,7 @@ def to_html(comparison: Comparison) -> str:
         "half of its words stand in any passage; red: a number or name that stands in none.</p>",
         "<h2>Passages</h2>",
         *(_passage(n, hit, c) for n, hit in enumerate(c.hits, start=1)),
+        _candidates(c.marginal) if c.marginal else "",
         "<h2>Prompts</h2>",
         f"<h3>With retrieval</h3><pre>{_e(c.grounded.prompt.text)}</pre>",
         f"<h3>Without retrieval</h3><pre>{_e(c.baseline.prompt.text)}</pre>",
@@ -239,6 +258,24 @@ def _marked(text: str, spans: Sequence[Span]) -> str:
         body += _e(text[at:start]) + f"<span class=support>{_e(text[start : span.end])}</span>"
         at = span.end
     return body + _e(text[at:])
+
+
+def _candidates(m: Marginal) -> str:
+    """Every candidate's log-likelihood under every passage, and what they sum to."""
+    numbers = range(1, len(m.prior) + 1)
+    head = "".join(f"<th>passage {n}</th>" for n in numbers)
+    known = "".join(f"<td>{p:.3f}</td>" for p in m.prior)
+    rows = ""
+    for number, text in enumerate(m.candidates):
+        cells = "".join(f"<td>{value:.2f}</td>" for value in m.log_likelihoods[number])
+        mark = " class=support" if number == m.winner else ""
+        rows += f"<tr{mark}><td>{_e(text)}</td>{cells}<td>{m.log_marginals[number]:.2f}</td></tr>"
+    return (
+        "<h2>Candidates</h2><p class=quiet>log p(candidate | question, passage); at the right the "
+        f"log of their sum weighted by p(passage | question), the highest of which won.</p><table>"
+        f"<tr><th></th>{head}<th>sum</th></tr><tr><td>p(passage | question)</td>{known}<td></td>"
+        f"</tr>{rows}</table>"
+    )
 
 
 def _table(title: str, rows: Mapping[str, object]) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 
 from ragdemo.embedding import Encoder, Progress
 from ragdemo.errors import Busy, ModelUnavailable, RagdemoError
-from ragdemo.generation.base import Generator, Step, check_batch
+from ragdemo.generation.base import Generator, Step, check_batch, stop_if
 from ragdemo.types import Decoding, Hit, Prompt
 
 WAITING = 60  # jobs in line before "busy"
@@ -37,6 +37,7 @@ class _Job:
     work: object = field(compare=False)
     out: queue.SimpleQueue = field(compare=False, default_factory=queue.SimpleQueue)
     cancelled: Sequence[threading.Event] = field(compare=False, default=())
+    alone: bool = field(compare=False, default=False)  # never joined with another
 
 
 class _Worker:
@@ -52,8 +53,8 @@ class _Worker:
         self._start = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def submit(self, work, *, priority=QUESTION, cancelled=()) -> _Job:
-        job = _Job(priority, next(self._numbers), work, cancelled=cancelled)
+    def submit(self, work, *, priority=QUESTION, cancelled=(), alone=False) -> _Job:
+        job = _Job(priority, next(self._numbers), work, cancelled=cancelled, alone=alone)
         try:
             self._line.put_nowait(job)
         except queue.Full:
@@ -79,12 +80,16 @@ class _Worker:
         while True:
             first, held = held or self._line.get(), None
             jobs, weight = [first], _weight(first)
-            while weight < self._most:
+            while weight < self._most and not first.alone:
                 try:
                     following = self._line.get_nowait()
                 except queue.Empty:
                     break
-                if following.priority != first.priority or weight + _weight(following) > self._most:
+                if (
+                    following.alone
+                    or following.priority != first.priority
+                    or weight + _weight(following) > self._most
+                ):
                     held = following
                     break
                 jobs.append(following)
@@ -202,9 +207,29 @@ class SharedGenerator:
         decodings: Sequence[Decoding],
         cancelled: Sequence[threading.Event],
     ) -> Iterator[Step]:
-        """As the protocol says; while waiting, repeats the last step of row 0 as a sign of life,
-        so that a page can notice Stop. Leaving the iterator early cancels the rows."""
+        """As the protocol says; while waiting, repeats the last step of a row as a sign of life,
+        so that a page can notice Stop. Leaving the iterator early cancels the rows.
+
+        More than `ROWS` take several turns in line, so that nobody waits for all of them.
+        """
         check_batch(prompts, decodings, cancelled)
+        failed: RagdemoError | None = None
+        for start in range(0, len(prompts), ROWS):
+            turn = slice(start, start + ROWS)
+            try:
+                for step in self._turn(prompts[turn], decodings[turn], cancelled[turn]):
+                    yield Step(start + step.row, step.text, step.answer)
+            except RagdemoError as problem:  # rows of later turns still get their answers
+                failed = failed or problem
+        if failed:
+            raise failed
+
+    def _turn(
+        self,
+        prompts: Sequence[Prompt],
+        decodings: Sequence[Decoding],
+        cancelled: Sequence[threading.Event],
+    ) -> Iterator[Step]:
         own = [threading.Event() for _ in prompts]  # not the caller's: those may be shared
         job = self._worker.submit((list(prompts), list(decodings)), cancelled=own)
         texts = [""] * len(prompts)
@@ -229,7 +254,40 @@ class SharedGenerator:
             for event in own:
                 event.set()
 
+    def log_likelihood(
+        self,
+        prompts: Sequence[Prompt],
+        texts: Sequence[str],
+        cancelled: threading.Event | None = None,
+    ) -> list[float]:
+        """As the protocol says, at most `ROWS` rows a turn: questions of others come between."""
+        check_batch(prompts, texts)
+        cancelled = cancelled or threading.Event()
+        scores: list[float] = []
+        for start in range(0, len(prompts), ROWS):
+            turn = slice(start, start + ROWS)
+            stop_if(cancelled)
+            work = (list(prompts[turn]), list(texts[turn]))
+            job = self._worker.submit(work, cancelled=[cancelled], alone=True)
+            scores += self._scored(job, cancelled)
+        return scores
+
+    def _scored(self, job: _Job, cancelled: threading.Event) -> list[float]:
+        while True:
+            try:
+                found = job.out.get(timeout=BEAT)
+            except queue.Empty:
+                stop_if(cancelled)  # the model drops the job when its turn comes
+                continue
+            if isinstance(found, Exception):
+                raise found
+            return found
+
     def _handle(self, jobs: Sequence[_Job]) -> None:
+        if jobs[0].alone:
+            (job,) = jobs
+            job.out.put(self._generator.log_likelihood(*job.work, *job.cancelled))
+            return
         prompts = [p for job in jobs for p in job.work[0]]
         decodings = [d for job in jobs for d in job.work[1]]
         events = [e for job in jobs for e in job.cancelled]

@@ -48,6 +48,10 @@ class Chunking:
         )
 
 
+ORDERS = ("best first", "best last", "as in the document")
+FUSED = ("together", "marginalise")
+
+
 @dataclass(frozen=True, slots=True)
 class Ask:
     """How one question is answered, apart from how words are picked (`types.Decoding`)."""
@@ -55,6 +59,10 @@ class Ask:
     k: int = 5  # passages looked up
     template: str | None = None  # a name in prompts.TEMPLATES, a visitor's own text, or the default
     use_history: bool = False  # let a follow-up use the turns before it
+    fusion: str = "together"  # how passages become one answer; see fusion.FUSIONS
+    order: str = "best first"  # of passages that stand together in one text
 
     def __post_init__(self) -> None:
         _need(1 <= self.k <= 20, f"k must lie in 1..20, got {self.k}")
+        _need(self.fusion in FUSED, f"unknown fusion {self.fusion!r}: choose from {FUSED}")
+        _need(self.order in ORDERS, f"unknown order {self.order!r}: choose from {ORDERS}")

@@ -7,7 +7,8 @@ to a page, and to a rectangle on that page.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -177,9 +178,50 @@ class Support:
     start: int  # in the answer
     end: int
     score: float  # 0..1, see grounding.py
-    citation: int | None  # 1-based position in Prompt.used; None when nothing bears it out
+    citation: int | None  # 1-based position in Comparison.hits; None when nothing bears it out
     evidence: Span | None  # in that passage's text
     unsupported: tuple[Span, ...] = ()  # numbers, dates and names in no passage; in the answer
+
+
+@dataclass(frozen=True, slots=True)
+class Marginal:
+    """How RAG-Sequence weighed candidate answers y under passages z; see `fusion.py`.
+
+    Rows are candidates, columns passages in the order of `Comparison.hits`.
+    """
+
+    candidates: tuple[str, ...]  # distinct; each was written from one passage or several alone
+    written_from: tuple[tuple[int, ...], ...]  # columns
+    prior: tuple[float, ...]  # p(z|x), sums to 1
+    temperature: float  # of the softmax that made the prior from retrieval scores
+    log_likelihoods: tuple[tuple[float, ...], ...]  # log p(y|x,z), natural
+
+    @property
+    def log_marginals(self) -> tuple[float, ...]:
+        """log p(y|x) = log sum over z of p(z|x) p(y|x,z), a candidate each."""
+        return tuple(_log_sum(joint) for joint in self._joint())
+
+    @property
+    def posteriors(self) -> tuple[tuple[float, ...], ...]:
+        """p(z|x,y): which passage a candidate owes its probability to; each row sums to 1."""
+        pairs = zip(self._joint(), self.log_marginals, strict=True)
+        return tuple(tuple(math.exp(part - whole) for part in joint) for joint, whole in pairs)
+
+    @property
+    def winner(self) -> int:
+        """The likeliest candidate; of equals the one written from the better passage."""
+        sums = self.log_marginals
+        return sums.index(max(sums))
+
+    def _joint(self) -> list[list[float]]:
+        """log p(z|x) + log p(y|x,z)."""
+        known = [math.log(p) if p > 0 else -math.inf for p in self.prior]
+        return [[a + b for a, b in zip(known, row, strict=True)] for row in self.log_likelihoods]
+
+
+def _log_sum(logs: Sequence[float]) -> float:
+    top = max(logs)
+    return top + math.log(sum(math.exp(value - top) for value in logs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +229,7 @@ class Comparison:
     """One question, its passages, and both answers: everything the Ask page shows."""
 
     question: str
-    hits: tuple[Hit, ...]
+    hits: tuple[Hit, ...]  # as in the prompt, then those it had no room for; `Hit.rank` is the rank
     grounded: Answer
     baseline: Answer
     support: tuple[Support, ...] = ()
@@ -198,6 +240,7 @@ class Comparison:
     files: Mapping[str, str] = field(default_factory=dict)  # document name -> SHA-256
     settings: Mapping[str, object] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    marginal: Marginal | None = None  # where answers were written from each passage alone
 
 
 @dataclass(frozen=True, slots=True)

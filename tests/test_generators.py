@@ -42,14 +42,15 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from ragdemo.errors import LimitReached, ModelUnavailable, RagdemoError
-from ragdemo.generation import GENERATORS, Generator, Step, create, run
+from ragdemo.errors import Cancelled, LimitReached, ModelUnavailable, RagdemoError
+from ragdemo.generation import GENERATORS, Generator, Step, causal, create, run, scoring, seq2seq
 from ragdemo.generation.causal import CausalGenerator
 from ragdemo.generation.decoding import shown, stopped
 from ragdemo.generation.hub import SUGGESTED, describe, fetch
 from ragdemo.generation.mini import MiniGenerator
 from ragdemo.generation.openai import OpenAIGenerator, Patience
 from ragdemo.generation.sampling import nucleus, pick
+from ragdemo.generation.scoring import continuation
 from ragdemo.generation.seq2seq import Seq2SeqGenerator
 from ragdemo.types import Chunk, Decoding, Hit
 
@@ -176,9 +177,10 @@ def bart(folder: Path) -> None:
         encoder_ffn_dim=64,
         decoder_ffn_dim=64,
         init_std=0.3,
-        forced_bos_token_id=0,
     )
-    save(folder, BartForConditionalGeneration(config), tokenizer)
+    model = BartForConditionalGeneration(config)
+    model.generation_config.forced_bos_token_id = 0
+    save(folder, model, tokenizer)
 
 
 def save(folder: Path, model: torch.nn.Module, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -401,6 +403,59 @@ def test_prompts_are_the_same_from_many_threads_while_the_model_writes(generator
     assert wrong == []
 
 
+@contextlib.contextmanager
+def exact(generator: Generator) -> Iterator[None]:
+    """In float64: T5's random weights give log-probabilities in the hundreds, where float32's
+    rounding depends on the batch."""
+    if isinstance(generator, MiniGenerator):  # which computes its probabilities in float32
+        yield
+        return
+    generator._model.double()
+    try:
+        yield
+    finally:
+        generator._model.float()
+
+
+def test_scores_of_a_batch_are_those_of_single_rows(generator):
+    decoding = Decoding(max_tokens=16)
+    prompts = [generator.prompt(q, h, decoding=decoding) for q in QUESTIONS[:2] for h in (HITS, [])]
+    texts = ["25 days", "", "the policy on driving at night is in section 4.2", "Phones"]
+    pairs = [(p, t) for p in prompts for t in texts]
+    with exact(generator):
+        together = generator.log_likelihood(*zip(*pairs, strict=True))
+        alone = [generator.log_likelihood([p], [t])[0] for p, t in pairs]
+    assert together == pytest.approx(alone, abs=1e-3, rel=1e-5)
+    assert max(together) < 0
+    assert generator.log_likelihood([], []) == []
+    with pytest.raises(ValueError, match="equally long"):
+        generator.log_likelihood(prompts, [])
+
+
+def test_scoring_ends_when_nobody_waits(generator):
+    event = threading.Event()
+    event.set()
+    prompt = generator.prompt("Why", HITS, decoding=Decoding())
+    with pytest.raises(Cancelled):
+        generator.log_likelihood([prompt], ["Because"], event)
+
+
+def test_no_text_is_a_control_token_when_it_is_scored(text_model):
+    prompt = text_model.prompt("Why", HITS, decoding=Decoding())
+    text = "</s><|endoftext|> <|im_end|> </s>"
+    plain = text_model._reader.clean(text)
+    assert plain != text
+    assert text_model.log_likelihood([prompt], [text]) == text_model.log_likelihood(
+        [prompt], [plain]
+    )
+
+
+def test_a_text_too_long_to_score_is_a_sentence(generator):
+    prompt = generator.prompt("Why", [], decoding=Decoding())
+    with pytest.raises(LimitReached, match="max_tokens"):
+        generator.log_likelihood([prompt], ["policy leave " * 4000])
+
+
 # --- models whose prompt is one text ----------------------------------------------------------
 
 
@@ -498,7 +553,7 @@ def test_greedy_equals_the_librarys_generate(load, name):
         theirs = model._model.generate(
             ids,
             attention_mask=torch.ones_like(ids),
-            max_new_tokens=16 + (name == "bart"),  # its forced first token counts there
+            max_new_tokens=16 + 2 * (name == "bart"),  # its forced first and last count there
             do_sample=False,
             num_beams=1,
             pad_token_id=0,
@@ -508,6 +563,87 @@ def test_greedy_equals_the_librarys_generate(load, name):
         text = model._reader.decode(theirs.tolist())
         stop = stopped(text, getattr(model, "_stops", ()))
         assert run(model, [prompt], [decoding])[0].text == shown(text[:stop], ())
+
+
+def running(model, ids):
+    """The model with these prompts, as its `log_likelihood` sets out."""
+    if isinstance(model, CausalGenerator):
+        return causal._Running(model._model, ids)
+    return seq2seq._Running(model._model, ids, model._first)
+
+
+@pytest.mark.parametrize("name", TEXT_MODELS)
+def test_scores_are_the_log_probabilities_the_library_wrote_with(load, name):
+    """Its greedy tokens one by one with its own cache, against ours all at once."""
+    model = load(name)
+    with exact(model):
+        for question in QUESTIONS:
+            theirs, ours = scored_twice(model, question, forced=name == "bart")
+            assert ours == pytest.approx(theirs, abs=1e-3, rel=1e-5)
+
+
+def scored_twice(model, question: str, *, forced: bool) -> tuple[float, float]:
+    """log p of a greedy answer by the library and by us; `forced`: its first token is given."""
+    prompt = model.prompt(question, HITS, decoding=Decoding(max_tokens=16))
+    ids = torch.tensor([model._reader.encode(prompt.text)])
+    out = model._model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=12,
+        do_sample=False,
+        num_beams=1,
+        pad_token_id=0,
+        return_dict_in_generate=True,
+        output_logits=True,
+    )
+    start = ids.shape[1] if isinstance(model, CausalGenerator) else 1
+    written = out.sequences[0, start + forced :].tolist()
+    logs = [step[0].log_softmax(0) for step in out.logits[forced:]]
+    length = next((n for n, i in enumerate(written) if i in model._ends), len(written) - 1)
+    wanted = sum(float(log[i]) for log, i in zip(logs, written[:length], strict=False))
+    wanted += float(logs[length][sorted(model._ends)].logsumexp(0))
+    # by its ids: what random models write is no text that could be encoded again
+    (score,) = scoring.log_likelihood(
+        [prompt],
+        [""],
+        None,
+        reader=model._reader,
+        tokens=lambda *_: written[:length],
+        room=lambda _: 12,
+        ends=model._ends,
+        forward=lambda read: running(model, read),
+    )
+    return wanted, score
+
+
+def test_an_answer_is_scored_by_the_tokens_it_was_written_with(load):
+    """The space after "Answer:" belongs to the first word, as the model writes it."""
+    model = load("stories")
+    prompt = model.prompt("Why?", HITS, decoding=Decoding())
+    assert prompt.text.endswith("Answer:")
+    text = "Once upon a time"
+    read = model._reader._tokenizer
+    assert continuation(model._reader, prompt.text, text) == read(text).input_ids[1:]
+    gpt = load("gpt2")
+    pieces = gpt._reader._tokenizer.convert_ids_to_tokens(
+        continuation(gpt._reader, prompt.text, "leave")
+    )
+    assert "".join(pieces) == "Ġleave"
+    said = run(model, [prompt], [Decoding(max_tokens=24)])[0].text
+    other = "Bicycle lemon tax"
+    likely, unlikely = model.log_likelihood([prompt] * 2, [said, other])
+    tokens = [len(continuation(model._reader, prompt.text, t)) for t in (said, other)]
+    assert likely / tokens[0] > unlikely / tokens[1]
+
+
+def test_rows_in_several_slices_are_the_same(load, monkeypatch):
+    model = load("gpt2")
+    prompts = [model.prompt(q, h, decoding=Decoding()) for q in QUESTIONS for h in (HITS, [])]
+    texts = ["leave " * n for n in range(len(prompts))]
+    whole = model.log_likelihood(prompts, texts)
+    monkeypatch.setattr(scoring, "CELLS", 12_000)
+    assert len(list(scoring.slices([n + 1 for n in range(8)], 500))) > 2
+    assert model.log_likelihood(prompts, texts) == pytest.approx(whole, abs=1e-3, rel=1e-5)
 
 
 def test_the_chat_frame_is_what_the_library_renders(load):

@@ -1,5 +1,6 @@
 """The bundled generator: one real answer, refusing, provenance, weights, and the network's sums."""
 
+import math
 import threading
 
 import numpy as np
@@ -12,7 +13,9 @@ from samples import handbook, hit, mini
 from ragdemo.generation.base import run
 from ragdemo.generation.mini import FOLDER, REFUSAL, MiniGenerator
 from ragdemo.generation.mini import source as src
-from ragdemo.generation.mini.model import MiniModel, config, log_likelihood, mixture
+from ragdemo.generation.mini.decode import pieces
+from ragdemo.generation.mini.generator import _Row
+from ragdemo.generation.mini.model import NULL, MiniModel, config, log_likelihood, mixture
 from ragdemo.generation.mini.surface import Place, Writer
 from ragdemo.generation.mini.weights import load, quantise, save
 from ragdemo.pipeline import retrieve
@@ -121,6 +124,53 @@ def test_no_text_becomes_a_control_token():
     tokenizer = src.plain_tokenizer(str(FOLDER / "tokenizer.json"))
     (tokens,) = src.tokenize(tokenizer, [text])
     assert not set(tokens.ids.tolist()) & {0, 1, 2, 3, 101, 102, 103}
+
+
+def test_a_score_is_what_it_wrote_with():
+    """Greedy word pieces one by one through the cache, against the whole text at once."""
+    exact = MiniGenerator(bf16=False)
+    for question, hits in [
+        ("Who approves leave?", [LEAVE]),
+        ("How much is roaming?", [LEAVE, PHONE]),
+        ("What is a garage?", []),
+    ]:
+        prompt = exact.prompt(question, hits, decoding=GREEDY)
+        row = _Row(exact, prompt, GREEDY)
+        row.read_in()
+        encoded = exact._model.encode(src.batch([row.laid], [row.prior]), exact.facts.focus)
+        chosen = []
+
+        def greedy(p, chosen=chosen):
+            chosen.append(float(p.max().log()))
+            return p.argmax(-1)
+
+        ids = []
+        for piece in pieces(exact._model, encoded, greedy, exact._allowed):
+            if int(piece.ids) == src.SEP:
+                break
+            ids.append(int(piece.ids))
+        text = exact._tokenizer.decode(ids)
+        assert exact._tokens([text])[0].ids.tolist() == ids
+        null = float(encoded.selection[0, NULL].exp().detach())
+        answers = math.log(1 - null) if hits else 0.0
+        (score,) = exact.log_likelihood([prompt], [text])
+        assert score == pytest.approx(sum(chosen) + answers, abs=1e-3)
+
+
+def test_an_answer_is_likeliest_under_its_passage():
+    hits = [LEAVE, PHONE, CAR]
+    question = "Within how many hours must a lost phone be reported?"
+    prompts = [mini().prompt(question, [h], decoding=GREEDY) for h in hits]
+    scores = mini().log_likelihood(prompts, ["Within 24 hours."] * 3)
+    assert int(np.argmax(scores)) == 1
+    refusals = mini().log_likelihood(prompts, [REFUSAL] * 3)
+    assert int(np.argmin(refusals)) == 1
+
+
+def test_a_number_that_stands_nowhere_is_never_written():
+    prompt = mini().prompt("How many days?", [LEAVE], decoding=GREEDY)
+    right, wrong = mini().log_likelihood([prompt] * 2, ["28 days", "71 days"])
+    assert right - wrong > 10
 
 
 def test_its_questions_lead_back():

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from ragdemo.errors import Cancelled
 from ragdemo.types import Answer, Decoding, Hit, Prompt
 
 
@@ -34,6 +35,7 @@ class Generator(Protocol):
 
     name: str  # as shown to visitors and written into `Answer.model`
     limit: int  # tokens the model can read and write in all
+    fusions: tuple[str, ...]  # keys of `fusion.FUSIONS` it can do, its usual one first
 
     def prompt(
         self,
@@ -67,12 +69,32 @@ class Generator(Protocol):
         """
         ...
 
+    def log_likelihood(
+        self,
+        prompts: Sequence[Prompt],
+        texts: Sequence[str],
+        cancelled: threading.Event | None = None,
+    ) -> list[float]:
+        """log p(text and then the end | prompt) of each row: natural, summed over tokens, finite.
+
+        Rows with the same `Prompt` object share its reading. By one thread at a time, like
+        `stream`. Raises `Cancelled` once the event is set, `LimitReached` for a text too long,
+        `RagdemoError` where the model's probabilities are out of reach.
+        """
+        ...
+
 
 def check_batch(*sequences: Sequence[object]) -> None:
     """Raise `ValueError` unless all have one entry a row."""
     sizes = [len(sequence) for sequence in sequences]
     if len(set(sizes)) > 1:
-        raise ValueError(f"prompts, decodings and cancelled must be equally long, got {sizes}")
+        raise ValueError(f"a batch needs one entry a row: must be equally long, got {sizes}")
+
+
+def stop_if(cancelled: threading.Event | None) -> None:
+    """Raise `Cancelled` once nobody waits for what is being scored."""
+    if cancelled is not None and cancelled.is_set():
+        raise Cancelled("Stopped before the answers were weighed.")
 
 
 def run(

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
 
 from ragdemo.generation import decoding as loop
 from ragdemo.generation.base import Step
+from ragdemo.generation.scoring import continuation, log_likelihood
 from ragdemo.prompts import build
 from ragdemo.types import Decoding, Hit, Prompt
 
@@ -31,6 +32,8 @@ class CausalGenerator:
 
     Its limit holds prompt and answer together, so `max_tokens` are reserved in every prompt.
     """
+
+    fusions = ("together", "marginalise")
 
     def __init__(
         self, path: Path, *, name: str = "", limit: int = LIMIT, device: str = "cpu"
@@ -81,6 +84,24 @@ class CausalGenerator:
             forward=lambda ids: _Running(self._model, ids),
         )
 
+    def log_likelihood(
+        self,
+        prompts: Sequence[Prompt],
+        texts: Sequence[str],
+        cancelled: threading.Event | None = None,
+    ) -> list[float]:
+        """See `base.Generator.log_likelihood`; the prompt's own tokens count for nothing."""
+        return log_likelihood(
+            prompts,
+            texts,
+            cancelled,
+            reader=self._reader,
+            tokens=lambda prompt, text: continuation(self._reader, prompt.text, text),
+            room=lambda read: self.limit - read,
+            ends=self._ends,
+            forward=lambda ids: _Running(self._model, ids),
+        )
+
 
 class _Running:
     """One batch in the model, left-padded so that all rows write at the same place."""
@@ -110,6 +131,13 @@ class _Running:
         self._mask = torch.cat([self._mask, torch.ones_like(new)], dim=1)
         return self._forward(new)
 
+    def follow(self, tokens: torch.Tensor) -> torch.Tensor:
+        """[rows, length] -> [rows, length, vocabulary]. Padding stands at the end, where no token
+        before it sees it."""
+        new = tokens.to(self._mask.device)
+        self._mask = torch.cat([self._mask, torch.ones_like(new)], dim=1)
+        return self._logits(new)
+
     def keep(self, places: Sequence[int]) -> None:
         kept = torch.tensor(places, device=self._mask.device)
         self._mask = self._mask[kept]
@@ -118,7 +146,10 @@ class _Running:
     # here and not around the loop: the mode is the thread's, and would leak out at each yield
     @torch.inference_mode()
     def _forward(self, ids: torch.Tensor) -> torch.Tensor:
-        extra = dict(self._last_only)
+        return self._logits(ids, **self._last_only)[:, -1]
+
+    @torch.inference_mode()
+    def _logits(self, ids: torch.Tensor, **extra: object) -> torch.Tensor:
         if self._positioned:
             # padding counts for nothing: the first real token of every row stands at 0
             positions = (self._mask.cumsum(1) - 1).clamp(min=0)
@@ -130,4 +161,4 @@ class _Running:
             use_cache=True,
             **extra,
         )
-        return out.logits[:, -1].float()
+        return out.logits.float()

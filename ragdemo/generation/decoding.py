@@ -43,8 +43,13 @@ class Forward(Protocol):
         """Append one token to each living row; logits of the next, [rows, vocabulary]."""
         ...
 
+    def follow(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Append `tokens` [rows, length] to the rows at once; logits after each of them,
+        [rows, length, vocabulary]."""
+        ...
+
     def keep(self, places: Sequence[int]) -> None:
-        """Go on with the rows at these places only."""
+        """Go on with the rows at these places; a place named twice becomes two rows."""
         ...
 
 
@@ -62,6 +67,7 @@ class Vocabulary:
         self.limit = limit
         self._tokenizer = copy.deepcopy(tokenizer)
         self._lock = threading.Lock()
+        self.size = len(self._tokenizer)  # ids it has; a model may have a few more
         self.chat = bool(self._tokenizer.chat_template)
         self._frames: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._before, self._after = ([], []) if self.chat else self._around()

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from ragdemo.errors import ModelUnavailable
+from ragdemo.errors import ModelUnavailable, RagdemoError
 from ragdemo.generation.base import Step, check_batch
 from ragdemo.prompts import build, neutralise
 from ragdemo.text import clean
@@ -101,6 +101,8 @@ class OpenAIGenerator:
     Each row is a request of its own. The seed is passed on; whether it is honoured is the
     endpoint's affair.
     """
+
+    fusions = ("together",)
 
     def __init__(
         self,
@@ -200,6 +202,18 @@ class OpenAIGenerator:
                 row.leave()
         if failed:
             raise failed
+
+    def log_likelihood(
+        self,
+        prompts: Sequence[Prompt],
+        texts: Sequence[str],
+        cancelled: threading.Event | None = None,
+    ) -> list[float]:
+        """Always raises `RagdemoError`: chat completions give no probability of a given text."""
+        raise RagdemoError(
+            f"{self.name} tells no probability of a given answer. Choose the bundled generator or "
+            "a Hugging Face model for this, or let the passages be read together."
+        )
 
     def _last(self, row: _Row, finish: str) -> Step:
         now = time.perf_counter()

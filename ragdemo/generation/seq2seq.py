@@ -16,6 +16,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from ragdemo.generation import decoding as loop
 from ragdemo.generation.base import Step
+from ragdemo.generation.scoring import log_likelihood
 from ragdemo.prompts import build
 from ragdemo.types import Decoding, Hit, Prompt
 
@@ -25,6 +26,8 @@ class Seq2SeqGenerator:
 
     `limit` is what the encoder reads; the decoder writes as many again.
     """
+
+    fusions = ("together", "marginalise")
 
     def __init__(
         self, path: Path, *, name: str = "", limit: int | None = None, device: str = "cpu"
@@ -77,6 +80,24 @@ class Seq2SeqGenerator:
             forward=lambda ids: _Running(self._model, ids, self._first),
         )
 
+    def log_likelihood(
+        self,
+        prompts: Sequence[Prompt],
+        texts: Sequence[str],
+        cancelled: threading.Event | None = None,
+    ) -> list[float]:
+        """See `base.Generator.log_likelihood`; what the decoder starts from counts for nothing."""
+        return log_likelihood(
+            prompts,
+            texts,
+            cancelled,
+            reader=self._reader,
+            tokens=lambda _, text: self._reader.encode(text),
+            room=lambda read: self._writes if read <= self.limit else 0,
+            ends=self._ends,
+            forward=lambda ids: _Running(self._model, ids, self._first),
+        )
+
 
 def _first_tokens(model: PreTrainedModel) -> list[int]:
     """What the decoder starts from: T5 its padding token, BART "</s>" and then "<s>"."""
@@ -118,6 +139,11 @@ class _Running:
         """[rows] -> [rows, vocabulary]"""
         return self._forward(torch.tensor(tokens, device=self._mask.device)[:, None])
 
+    def follow(self, tokens: torch.Tensor) -> torch.Tensor:
+        """[rows, length] -> [rows, length, vocabulary]; the decoder never looks ahead, so padding
+        at the end changes nothing before it."""
+        return self._logits(tokens.to(self._mask.device))
+
     def keep(self, places: Sequence[int]) -> None:
         kept = torch.tensor(places, device=self._mask.device)
         self._mask = self._mask[kept]
@@ -127,6 +153,10 @@ class _Running:
     # here and not around the loop: the mode is the thread's, and would leak out at each yield
     @torch.inference_mode()
     def _forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self._logits(ids)[:, -1]
+
+    @torch.inference_mode()
+    def _logits(self, ids: torch.Tensor) -> torch.Tensor:
         out = self._model(
             encoder_outputs=BaseModelOutput(last_hidden_state=self._states),
             attention_mask=self._mask,
@@ -135,4 +165,4 @@ class _Running:
             use_cache=True,
         )
         self._cache = out.past_key_values
-        return out.logits[:, -1].float()
+        return out.logits.float()

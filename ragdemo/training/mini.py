@@ -59,6 +59,7 @@ STAGES = (
 )
 CAP_TOKENS = 3_600  # encoder tokens in a batch on two cores; a GPU takes ten times that
 CAP_ROWS = 24
+FREE_WEIGHT = 0.3  # of a written token in the tasks without a selection
 PEAK = {"encoder": 1.5e-4, "rest": 4e-4}
 
 
@@ -66,7 +67,10 @@ def losses(model: MiniModel, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """(mean -log p of a target token, mean -log p of the answer's place)."""
     encoded = model.encode(batch.source)
     step = model.decode(batch.inputs, encoded)
-    write = -log_likelihood(step, encoded, batch.labels, batch.labels > 0)
+    kept = batch.labels > 0
+    # rows that find nothing to copy lose ten times as much a token and would drown the others
+    weight = torch.where(batch.selects, 1.0, FREE_WEIGHT)[kept.nonzero()[:, 0]]
+    write = -log_likelihood(step, encoded, batch.labels, kept) * weight
     if batch.selects.any():
         spot = encoded.spot.masked_fill(~batch.spots, -1e4).logsumexp(1)
         select = -spot[batch.selects].clamp(min=-20).mean()

@@ -44,7 +44,7 @@ WRITTEN = {
     "flan_response_sentences",
 }  # answer as people do
 TABLES = 0.03  # share of rows that ask for a cell of a made-up table
-PAGES = 0.25  # share of rows about the invented pages of mini_pages.py
+PAGES = 0.35  # share of rows about the invented pages of mini_pages.py
 TARGET_WORDS = 60  # longer evidence is cut to its first sentence
 
 

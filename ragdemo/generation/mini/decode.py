@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +22,7 @@ class Piece:
     pointer: Tensor  # [B, N] attention over the source at this step
 
 
+TINY = 1e-9  # the least probability of a word piece, about float32's rounding of a sum to 1
 _NEVER = [PAD, CLS, *TASKS.values()]  # control tokens stand in the source, but are not text
 
 Choose = Callable[[Tensor], Tensor]  # p [B, V] -> ids [B]
@@ -54,6 +55,25 @@ def pieces(
         source = torch.where(copied > written, same.argmax(-1), -1)
         yield Piece(ids, source, pointer)
         before, last = last, ids.unsqueeze(-1)
+
+
+@torch.inference_mode()
+def text_log_likelihoods(
+    model: MiniModel, encoded: Encoded, texts: Sequence[Sequence[int]], allowed: Tensor
+) -> list[float]:
+    """Sum over each row's word pieces and [SEP] of log p, as `pieces` would give them.
+
+    A number that stands in no passage has p = 0 there; `TINY` keeps its log finite.
+    """
+    lengths = [len(ids) for ids in texts]
+    inputs = torch.full((len(texts), max(lengths) + 1), CLS)  # [B, T]
+    labels = torch.full_like(inputs, SEP)
+    for row, ids in enumerate(texts):
+        labels[row, : len(ids)] = torch.tensor(ids, dtype=torch.long)
+    inputs[:, 1:] = labels[:, :-1]
+    p = mixture(model.decode(inputs, encoded), encoded, allowed)  # [B, T, V]
+    logs = p.gather(-1, labels.unsqueeze(-1)).squeeze(-1).clamp(min=TINY).log()  # [B, T]
+    return [float(logs[row, : length + 1].sum()) for row, length in enumerate(lengths)]
 
 
 def greedy_ids(model: MiniModel, encoded: Encoded, most: int = 64) -> list[list[int]]:

@@ -4,6 +4,7 @@ from the question alone as the baseline. Also writes questions and scores them f
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 import time
@@ -14,14 +15,15 @@ import numpy as np
 import torch
 
 from ragdemo.embedding import Encoder, native_bf16
-from ragdemo.errors import ModelUnavailable
-from ragdemo.generation.base import Step, check_batch
+from ragdemo.errors import LimitReached, ModelUnavailable
+from ragdemo.generation.base import Step, check_batch, stop_if
 from ragdemo.generation.mini import source as src
-from ragdemo.generation.mini.decode import greedy_ids, pieces
+from ragdemo.generation.mini.decode import TINY, greedy_ids, pieces, text_log_likelihoods
 from ragdemo.generation.mini.model import NULL, Encoded, log_likelihood
 from ragdemo.generation.mini.surface import Place, Writer
 from ragdemo.generation.mini.weights import load
 from ragdemo.generation.sampling import pick
+from ragdemo.generation.scoring import slices
 from ragdemo.types import Answer, Chunk, Decoding, Hit, Prompt, Segment
 
 FOLDER = Path(__file__).resolve().parents[2] / "models" / "mini"
@@ -34,6 +36,7 @@ class MiniGenerator:
 
     name = "ragdemo-mini"
     limit = src.MAX_TOKENS  # of each passage with its question; passages do not share it
+    fusions = ("in decoder", "marginalise")
 
     def __init__(
         self, folder: Path = FOLDER, *, encoder: Encoder | None = None, bf16: bool | None = None
@@ -190,6 +193,50 @@ class MiniGenerator:
                     yield Step(number, row.writer.text)
             if not open_rows:
                 return
+
+    @torch.inference_mode()
+    def log_likelihood(
+        self,
+        prompts: Sequence[Prompt],
+        texts: Sequence[str],
+        cancelled: threading.Event | None = None,
+    ) -> list[float]:
+        """See `base.Generator.log_likelihood`: the probabilities that `stream` picks from.
+
+        Before its first word the model decides whether to answer at all, so an answer from
+        passages also has the log of p(the passages hold one), and the refusal that of its opposite.
+        """
+        check_batch(prompts, texts)
+        wanted = [t.ids.tolist() for t in self._tokens([_whole(text) for text in texts])]
+        most = self._model.bart.config.max_position_embeddings - 1
+        if any(len(ids) > most for ids in wanted):
+            raise LimitReached(
+                f"An answer to weigh is longer than the {most} word pieces that {self.name} can "
+                "write. Lower the longest answer (max_tokens)."
+            )
+        scores: list[float] = []
+        for part in slices([len(ids) + 1 for ids in wanted], len(self._vocabulary)):
+            stop_if(cancelled)
+            different = {id(p): p for p in prompts[part]}
+            rows = [_Row(self, p, Decoding()) for p in different.values()]
+            for row in rows:
+                row.read_in()
+            encoded = self._model.encode(
+                src.batch([r.laid for r in rows], [r.prior for r in rows]), self.facts.focus
+            )
+            stop_if(cancelled)
+            places = [list(different).index(id(p)) for p in prompts[part]]
+            encoded = _rows(encoded, places)
+            written = text_log_likelihoods(self._model, encoded, wanted[part], self._allowed)
+            for place, (prompt, text) in enumerate(zip(prompts[part], texts[part], strict=True)):
+                null = float(encoded.selection[place, NULL].exp())
+                if prompt.used and text == REFUSAL:
+                    scores.append(math.log(max(null, TINY)))
+                elif prompt.used:
+                    scores.append(math.log(max(1 - null, TINY)) + written[place])
+                else:
+                    scores.append(written[place])
+        return scores
 
     # -- questions
 

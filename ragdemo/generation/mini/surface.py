@@ -36,6 +36,8 @@ class Writer:
 
     def add(self, piece: str, place: Place | None) -> None:
         """`piece` is the vocabulary's, "##" and all; `place` is where it was copied from."""
+        if place and place == self._last and piece.startswith("##"):
+            return  # one character in several pieces ("돈"): the first has brought all of it
         surface = place.text if place else piece.removeprefix("##")
         gap = self._gap(piece, place, surface)
         # some letters have no single capital ("ß"): those stay
