@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from functools import cached_property
 
@@ -18,8 +18,9 @@ import numpy as np
 
 from ragdemo.chunking import chunk
 from ragdemo.embedding import Encoder, Progress
-from ragdemo.errors import DocumentError, IndexMismatch
+from ragdemo.errors import DocumentError, IndexMismatch, RagdemoError
 from ragdemo.settings import MIB, Chunking
+from ragdemo.stores import VectorStore
 from ragdemo.stores.faiss import FaissStore
 from ragdemo.types import Block, Chunk, Document, FileReport, Page, Span
 
@@ -39,13 +40,24 @@ IMPORT_BYTES = 200 * MIB  # unpacked size of an imported index
 
 
 class Corpus:
-    """Documents, chunks and a FAISS index that belong together.
+    """Documents, chunks and a vector store that belong together.
 
     `encoder` only has to keep the `Encoder` protocol; the vectors of every chunk it embedded are
-    rows of `vectors`, in the order of `chunks`.
+    rows of `vectors`, in the order of `chunks`. `store` is the corpus's own: no other corpus writes
+    to it. Without one, the vectors are searched exactly, in memory.
     """
 
-    def __init__(self, encoder: Encoder, chunking: Chunking = Chunking()) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        chunking: Chunking = Chunking(),
+        store: VectorStore | None = None,
+    ) -> None:
+        if store is not None and store.dimension != encoder.dimension:
+            raise IndexMismatch(
+                f"The vector store holds vectors of {store.dimension} dimensions; the encoder "
+                f"{encoder.name!r} gives {encoder.dimension}. Choose another store or encoder."
+            )
         self.encoder = encoder
         self.chunking = chunking
         self.documents: dict[str, Document] = {}  # by id, in the order they came
@@ -54,21 +66,43 @@ class Corpus:
         self.reports: list[FileReport] = []  # of every file tried, those left out included
         self._chunks: dict[str, list[Chunk]] = {}
         self._vectors: dict[str, np.ndarray] = {}
-        self._store = FaissStore(encoder.dimension)
+        self._store = FaissStore(encoder.dimension) if store is None else store
         self._by_id: dict[str, Chunk] = {}
+        self._made: dict[str, object] = {}  # what was worked out since the last change
         self._floor: tuple[str, float] | None = None
 
     # -- what is in it
 
     @property
     def chunks(self) -> list[Chunk]:
-        return [c for part in self._chunks.values() for c in part]
+        """All of them, document after document; the same list until the corpus changes."""
+        if "chunks" not in self._made:
+            self._made["chunks"] = [c for part in self._chunks.values() for c in part]
+        return self._made["chunks"]
+
+    def number(self, chunk_id: str) -> int:
+        """The place of a chunk in `chunks`, and of its vector in `vectors`."""
+        if "numbers" not in self._made:
+            self._made["numbers"] = {c.id: i for i, c in enumerate(self.chunks)}
+        return self._made["numbers"][chunk_id]
 
     @property
     def vectors(self) -> np.ndarray:
         """[n, dimension] float32, in the order of `chunks`."""
-        parts = list(self._vectors.values())
-        return np.concatenate(parts) if parts else np.zeros((0, self.encoder.dimension), np.float32)
+        if "vectors" not in self._made:
+            empty = np.zeros((0, self.encoder.dimension), np.float32)
+            joined = np.concatenate([empty, *self._vectors.values()])
+            joined.flags.writeable = False
+            start = 0
+            for name, part in self._vectors.items():  # views: nothing is held twice
+                self._vectors[name] = joined[start : start + len(part)]
+                start += len(part)
+            self._made["vectors"] = joined
+        return self._made["vectors"]
+
+    @property
+    def store(self) -> VectorStore:
+        return self._store
 
     @property
     def files(self) -> Mapping[str, str]:
@@ -85,14 +119,18 @@ class Corpus:
     @property
     def fingerprint(self) -> str:
         """Changes with the encoder, the chunking and the set of files; 16 hex digits."""
-        facts = [self.encoder.name, self.encoder.dimension, asdict(self.chunking)]
-        facts.append(sorted(self.documents))
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+        if "fingerprint" not in self._made:
+            facts = [self.encoder.name, self.encoder.dimension, asdict(self.chunking)]
+            facts.append(sorted(self.documents))
+            digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+            self._made["fingerprint"] = digest[:16]
+        return self._made["fingerprint"]
 
     def bytes(self) -> int:
         """Memory of vectors, text and original files, about."""
         text = sum(len(d.text) for d in self.documents.values())
-        return self._store.bytes() * 2 + text * 2 + sum(map(len, self.originals.values()))
+        vectors = len(self._by_id) * self.encoder.dimension * 4 + (self._store.bytes() or 0)
+        return vectors + text * 2 + sum(map(len, self.originals.values()))
 
     # -- changing it
 
@@ -121,27 +159,50 @@ class Corpus:
 
     def adopt(self, document: Document, chunks: list[Chunk], vectors: np.ndarray) -> None:
         """Take a document chunked and embedded elsewhere, with this chunking and encoder."""
+        # first: a store that fails leaves the corpus as it was
+        self._store.add([c.id for c in chunks], vectors, [document.id] * len(chunks))
         self.documents[document.id] = document
         self._chunks[document.id] = chunks
         self._vectors[document.id] = vectors
-        self._store.add([c.id for c in chunks], vectors)
         self._by_id.update({c.id: c for c in chunks})
+        self._made.clear()
 
     def remove(self, document_id: str) -> None:
         """Forget a document and everything made from it."""
-        gone = self._chunks.pop(document_id, [])
+        gone = self._chunks.get(document_id, [])
         self._store.remove([c.id for c in gone])
         for c in gone:
             self._by_id.pop(c.id, None)
-        for kept in (self.documents, self.originals, self.passwords, self._vectors):
+        for kept in (
+            self.documents,
+            self.originals,
+            self.passwords,
+            self._chunks,
+            self._vectors,
+        ):
             kept.pop(document_id, None)
+        self._made.clear()
+
+    def close(self) -> None:
+        """Let go of the store's files and connections; what it keeps elsewhere stays there."""
+        self._store.close()
 
     # -- asking it
 
-    def search(self, query: np.ndarray, k: int) -> list[tuple[Chunk, float]]:
-        """The `k` chunks nearest to one query vector [dimension] with their cosine, best first."""
+    def search(
+        self, query: np.ndarray, k: int, documents: Collection[str] | None = None
+    ) -> list[tuple[Chunk, float]]:
+        """The `k` chunks nearest to one query vector [dimension] with their score, best first.
+
+        The score is the cosine where vectors have length 1. With `documents` (ids), only chunks of
+        those. Raises IndexMismatch where the store holds something that isn't this corpus's.
+        """
         self._check()
-        return [(self._by_id[i], s) for i, s in self._store.search(query[None, :], k)[0]]
+        found = self._store.search(query[None, :], k, documents)[0]
+        try:
+            return [(self._by_id[name], score) for name, score in found]
+        except KeyError:
+            raise self._mismatch() from None
 
     def floor(self) -> float | None:
         """The best cosine a nonsense question reaches on this corpus (mean over `NONSENSE`)."""
@@ -157,11 +218,18 @@ class Corpus:
         return self.encoder.encode_queries(NONSENSE)
 
     def _check(self) -> None:
-        if len(self._store) != len(self._by_id) or self._store.dimension != self.encoder.dimension:
-            raise IndexMismatch(
-                "The index does not belong to these documents or this encoder any more. "
-                "Index the documents again."
-            )
+        # a server's count costs a round trip and may lag behind: there the ids found must do
+        here = isinstance(self._store, FaissStore)
+        if (here and len(self._store) != len(self._by_id)) or (
+            self._store.dimension != self.encoder.dimension
+        ):
+            raise self._mismatch()
+
+    def _mismatch(self) -> IndexMismatch:
+        return IndexMismatch(
+            "The index does not belong to these documents or this encoder any more. "
+            "Index the documents again."
+        )
 
     # -- carrying it away
 
@@ -185,9 +253,10 @@ class Corpus:
         return packed.getvalue()
 
     @classmethod
-    def imported(cls, data: bytes, encoder: Encoder) -> Corpus:
+    def imported(cls, data: bytes, encoder: Encoder, store: VectorStore | None = None) -> Corpus:
         """The corpus that `export` wrote. Raises DocumentError for anything else, IndexMismatch
-        where it was made with another encoder."""
+        where it was made with another encoder. A `store` takes its vectors, also one that has them
+        already."""
         try:
             facts, vectors = _unpack(data)
             if facts["encoder"] != encoder.name or facts["dimension"] != encoder.dimension:
@@ -196,19 +265,21 @@ class Corpus:
                     f"in use is {encoder.name!r}: its vectors mean nothing here. "
                     "Switch the encoder, or index the documents again."
                 )
-            corpus = cls(encoder, Chunking(**facts["chunking"]))
-            start = 0
+            corpus = cls(encoder, Chunking(**facts["chunking"]), store)
+            start, read = 0, []
             for item in facts["documents"]:
                 document = _document(item)
                 chunks = [_chunk(c, document) for c in facts["chunks"][document.id]]
                 part = vectors[start : start + len(chunks)]
                 if len(part) != len(chunks) or not np.isfinite(part).all():
                     raise ValueError("vectors do not match the chunks")
-                corpus.adopt(document, chunks, np.ascontiguousarray(part, dtype=np.float32))
+                read.append((document, chunks, np.ascontiguousarray(part, dtype=np.float32)))
                 start += len(chunks)
+            for document, chunks, part in read:  # a file damaged further on changes no store
+                corpus.adopt(document, chunks, part)
             if corpus.fingerprint != facts["fingerprint"]:
                 raise ValueError("the fingerprint does not match")
-        except IndexMismatch:
+        except RagdemoError:
             raise
         except Exception as problem:  # any broken outside file ends in one sentence
             raise DocumentError(

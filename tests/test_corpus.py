@@ -3,18 +3,22 @@
 import contextlib
 import io
 import json
+import sys
 import zipfile
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from samples import LEAVE, PHONES, document, encoder, small_corpus
+from samples import FILES, LEAVE, PHONES, document, encoder, small_corpus
 
 from ragdemo.corpus import Corpus
 from ragdemo.embedding import HashingEncoder
 from ragdemo.errors import Cancelled, DocumentError, IndexMismatch, RagdemoError
 from ragdemo.settings import Chunking
+from ragdemo.stores import create_store
+from ragdemo.stores.faiss import FaissStore
+from ragdemo.types import Chunk, Document
 
 
 class Counting(HashingEncoder):
@@ -69,6 +73,129 @@ def test_fingerprint_follows_encoder_chunking_and_files():
     corpus.remove(next(iter(corpus.documents)))
     seen.add(corpus.fingerprint)
     assert len(seen) == 4
+
+
+def test_what_is_worked_out_is_kept_until_something_changes():
+    corpus = small_corpus()
+    assert corpus.chunks is corpus.chunks
+    assert corpus.vectors is corpus.vectors
+    before = corpus.chunks, corpus.vectors, corpus.fingerprint
+    corpus.add(document("third.md", b"# Parking\n\nThe garage opens at six in the morning."))
+    assert len(corpus.chunks) == len(corpus.vectors) == len(before[0]) + 1
+    corpus.remove(corpus.chunks[-1].document_id)
+    assert corpus.chunks == before[0]
+    assert np.array_equal(corpus.vectors, before[1])
+    assert corpus.fingerprint == before[2]
+
+
+def test_number_is_the_place_of_a_chunk_and_its_vector():
+    corpus = small_corpus()
+    for _ in range(2):
+        assert [corpus.number(c.id) for c in corpus.chunks] == list(range(len(corpus.chunks)))
+        for c in corpus.chunks:
+            own = corpus.chunks_of(c.document_id).index(c)
+            row = corpus.vectors_of(c.document_id)[own]
+            assert np.array_equal(corpus.vectors[corpus.number(c.id)], row)
+        corpus.remove(next(iter(corpus.documents)))
+    with pytest.raises(KeyError):
+        corpus.number("unknown")
+
+
+def test_search_among_chosen_documents():
+    corpus = small_corpus()
+    query = corpus.encoder.encode_queries(["28 days of paid annual leave"])[0]
+    phones = corpus.files["phones.md"]
+    found = corpus.search(query, 20, [phones])
+    assert {c.document_name for c, _ in found} == {"phones.md"}
+    assert found == [hit for hit in corpus.search(query, 20) if hit[0].document_id == phones]
+    assert corpus.search(query, 20, []) == []
+
+
+@pytest.mark.parametrize("kind", ["faiss flat L2", "faiss HNSW", "faiss IVF", "milvus"])
+def test_any_store_finds_the_same(kind, tmp_path):
+    options = {"uri": str(tmp_path / "vectors.db")} if kind == "milvus" else {}
+    store = create_store(kind, encoder().dimension, **options)
+    corpus = Corpus(encoder(), store=store)
+    for name, data in FILES:
+        corpus.add(document(name, data))
+    assert corpus.store is store
+    query = encoder().encode_queries(["roaming"])[0]
+    expected = [c.id for c, _ in small_corpus().search(query, 4)]
+    assert [c.id for c, _ in corpus.search(query, 4)] == expected
+    assert corpus.bytes() > 0
+    corpus.remove(corpus.files["phones.md"])
+    assert {c.document_name for c, _ in corpus.search(query, 20)} == {"leave.md"}
+    corpus.close()
+
+
+def test_an_imported_index_fits_the_store_it_was_in(tmp_path):
+    def store():
+        return create_store("milvus", encoder().dimension, uri=str(tmp_path / "vectors.db"))
+
+    corpus = Corpus.imported(EXPORTED, encoder(), store())
+    query = encoder().encode_queries(["roaming"])[0]
+    before = corpus.search(query, 3)
+    corpus.close()
+    again = Corpus.imported(EXPORTED, encoder(), store())
+    assert len(again.store) == len(again.chunks)
+    assert again.search(query, 3) == before
+    again.close()
+
+
+def test_a_store_with_something_else_in_it_is_refused():
+    small = FaissStore(7)
+    with pytest.raises(IndexMismatch, match="7 dimensions"):
+        Corpus(encoder(), store=small)
+    corpus = small_corpus()
+    corpus.store.add(["stranger"], np.ones((1, encoder().dimension), np.float32))
+    with pytest.raises(IndexMismatch, match="again"):
+        corpus.search(corpus.vectors[0], 3)
+
+
+class Failing(FaissStore):
+    """Refuses to be changed, as a server out of reach does."""
+
+    def add(self, ids, vectors, documents=None):
+        raise RagdemoError("out of reach")
+
+
+def test_a_store_that_fails_leaves_the_corpus_as_it_was():
+    corpus = Corpus(encoder(), store=Failing(encoder().dimension))
+    with pytest.raises(RagdemoError, match="out of reach"):
+        corpus.add(document())
+    assert not corpus.documents
+    assert not corpus.chunks
+    with pytest.raises(RagdemoError, match="out of reach"):
+        Corpus.imported(EXPORTED, encoder(), Failing(encoder().dimension))
+
+
+def test_a_search_of_many_chunks_does_no_work_for_each():
+    """Counted in calls of Python functions, which an O(n) step over chunks could not hide."""
+    counts = []
+    for size in (50, 5000):
+        corpus = many(size)
+        corpus.search(corpus.vectors[0], 3)
+        corpus.number(corpus.chunks[0].id)
+        called = []
+        sys.setprofile(lambda frame, event, arg, seen=called: seen.append(event))
+        try:
+            corpus.search(corpus.vectors[3], 3)
+            corpus.number(corpus.chunks[7].id)
+            _ = corpus.fingerprint
+        finally:
+            sys.setprofile(None)
+        counts.append(len(called))
+    assert counts[1] <= counts[0] + 20
+
+
+def many(size: int) -> Corpus:
+    """One document a chunk."""
+    corpus = Corpus(HashingEncoder(8))
+    rows = np.random.default_rng(0).normal(size=(size, 8)).astype(np.float32)
+    for i, row in enumerate(rows):
+        chunk = Chunk(f"{i}:0-1", str(i), f"{i}.txt", "x", 0, 1, ())
+        corpus.adopt(Document(str(i), f"{i}.txt", "x", ()), [chunk], row[None, :])
+    return corpus
 
 
 def test_stopping_an_upload_adds_nothing():

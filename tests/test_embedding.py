@@ -76,3 +76,26 @@ def test_unknown_model_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ModelUnavailable, match=MINILM):
         load_encoder(str(tmp_path / "nothing"))
+
+
+def test_token_vectors_pool_to_the_texts_vector():
+    """MiniLM's vector is the mean over all tokens; without the special ones it points nearly
+    the same way, and every span is a piece of the text."""
+    from ragdemo.embedding import SentenceTransformerEncoder
+
+    exact = SentenceTransformerEncoder(MINILM, bf16=False)
+    texts = [TEXTS[0], "", "Größe: £5.50 日本", "leave " * 400]
+    read = exact.token_vectors(texts)
+    assert exact.token_vectors([]) == []
+    assert len(read[1].spans) == 0
+    assert len(read[3].spans) == exact.limit - 2  # what lies beyond is missing, not misplaced
+    for text, tokens in zip(texts, read, strict=True):
+        assert tokens.vectors.shape == (len(tokens.spans), exact.dimension)
+        assert np.allclose(np.linalg.norm(tokens.vectors, axis=1), 1, atol=1e-5)
+        assert all(text[s.start : s.end].strip() for s in tokens.spans)
+    assert [TEXTS[0][s.start : s.end] for s in read[0].spans] == (
+        ["Employees", "get", "28", "days", "of", "leave", "."]
+    )
+    pooled = read[0].vectors.mean(0)
+    cosine = pooled @ exact.encode_queries([TEXTS[0]])[0] / np.linalg.norm(pooled)
+    assert cosine > 0.95

@@ -161,7 +161,7 @@ def test_an_answer_is_likeliest_under_its_passage():
     hits = [LEAVE, PHONE, CAR]
     question = "Within how many hours must a lost phone be reported?"
     prompts = [mini().prompt(question, [h], decoding=GREEDY) for h in hits]
-    scores = mini().log_likelihood(prompts, ["Within 24 hours."] * 3)
+    scores = mini().log_likelihood(prompts, [PHONE.chunk.text[:48]] * 3)
     assert int(np.argmax(scores)) == 1
     refusals = mini().log_likelihood(prompts, [REFUSAL] * 3)
     assert int(np.argmin(refusals)) == 1
@@ -169,8 +169,17 @@ def test_an_answer_is_likeliest_under_its_passage():
 
 def test_a_number_that_stands_nowhere_is_never_written():
     prompt = mini().prompt("How many days?", [LEAVE], decoding=GREEDY)
-    right, wrong = mini().log_likelihood([prompt] * 2, ["28 days", "71 days"])
+    said = "Full-time staff get {} days of leave."
+    right, wrong = mini().log_likelihood([prompt] * 2, [said.format(28), said.format(71)])
     assert right - wrong > 10
+
+
+def test_an_answer_from_passages_opens_a_sentence():
+    prompt = mini().prompt("When does the garage open?", [CAR, LEAVE], decoding=GREEDY)
+    inside, whole = mini().log_likelihood(
+        [prompt] * 2, ["garage opens at 7:30 a.m. for drivers.", CAR.chunk.text[37:]]
+    )
+    assert whole - inside > 10
 
 
 def test_its_questions_lead_back():

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache
 
-from ragdemo.generation.mini.model import Encoded, MiniModel, mixture
+from ragdemo.generation.mini.model import Encoded, MiniModel, Step, mixture
 from ragdemo.generation.mini.source import CLS, PAD, SEP, TASKS
 
 
@@ -32,6 +32,21 @@ def greedy(probabilities: Tensor) -> Tensor:
     return probabilities.argmax(-1)
 
 
+def opened(step: Step, encoded: Encoded) -> Step:
+    """The step whose first word piece, in rows that answer from passages, opens a sentence.
+
+    An answer is a sentence of the passages; left to itself a model this small sometimes enters one
+    in the middle, or ends before it began.
+    """
+    pointer, gate = step.pointer.clone(), step.gate.clone()
+    first = pointer[:, 0] * encoded.opens
+    total = first.sum(-1, keepdim=True)
+    answers = total > 0
+    pointer[:, 0] = torch.where(answers, first / total.clamp(min=TINY), pointer[:, 0])
+    gate[:, 0] = gate[:, 0] * ~answers.squeeze(-1)
+    return replace(step, pointer=pointer, gate=gate)
+
+
 @torch.inference_mode()
 def pieces(
     model: MiniModel, encoded: Encoded, choose: Choose = greedy, allowed: Tensor | None = None
@@ -43,8 +58,11 @@ def pieces(
     before = torch.zeros_like(encoded.tokens[:, :1])
     last = torch.full_like(before, CLS)
     cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+    first = True
     while True:
         step = model.decode(last, encoded, cache, before)
+        if first:
+            step, first = opened(step, encoded), False
         probabilities = mixture(step, encoded, allowed)[:, -1]
         probabilities[:, _NEVER] = 0.0
         ids = choose(probabilities)
@@ -71,7 +89,7 @@ def text_log_likelihoods(
     for row, ids in enumerate(texts):
         labels[row, : len(ids)] = torch.tensor(ids, dtype=torch.long)
     inputs[:, 1:] = labels[:, :-1]
-    p = mixture(model.decode(inputs, encoded), encoded, allowed)  # [B, T, V]
+    p = mixture(opened(model.decode(inputs, encoded), encoded), encoded, allowed)  # [B, T, V]
     logs = p.gather(-1, labels.unsqueeze(-1)).squeeze(-1).clamp(min=TINY).log()  # [B, T]
     return [float(logs[row, : length + 1].sum()) for row, length in enumerate(lengths)]
 

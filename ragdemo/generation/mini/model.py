@@ -41,6 +41,7 @@ class SourceBatch:
     tokens: Tensor  # [B, N] the word pieces at `gather`
     sentence: Tensor  # [B, N] sentence number in the row from 1; NULL or OUTSIDE
     behind: Tensor  # [B, N] log prior of the token's sentence below the row's best; 0 or less
+    opens: Tensor  # [B, N] bool: an answer may begin here; False throughout for the other tasks
     sentences: int  # S: the largest number of sentences of a row, NULL included
 
     def to(self, device: torch.device | str) -> SourceBatch:
@@ -60,6 +61,7 @@ class Encoded:
     valid: Tensor  # [B, N]
     tokens: Tensor  # [B, N]
     continues: Tensor  # [B, N] bool: the token before it stands in the same sentence
+    opens: Tensor  # [B, N] bool: an answer may begin here
 
 
 @dataclass
@@ -145,6 +147,7 @@ class MiniModel(nn.Module):
             valid=source.valid,
             tokens=source.tokens,
             continues=continues,
+            opens=source.opens,
         )
 
     def _read(self, source: SourceBatch) -> Tensor:

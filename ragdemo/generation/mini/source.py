@@ -116,6 +116,7 @@ def batch(
     valid = np.zeros((len(rows), width), dtype=bool)
     sentence = np.full((len(rows), width), OUTSIDE, dtype=np.int64)
     behind = np.zeros((len(rows), width), dtype=np.float32)
+    opens = np.zeros((len(rows), width), dtype=bool)
     number, most = 0, 1
     for r, row in enumerate(rows):
         at, seen = 0, 0
@@ -129,6 +130,8 @@ def batch(
             # the [CLS] of each passage keeps its say in "not here", whatever the passage's rank
             inside = p.sentence > NULL
             behind[r, here][inside] = favour[p.sentence[inside] - 1] - best
+            if p.ids[1] == TASKS["answer"]:
+                opens[r, here][1:] = inside[1:] & (p.sentence[1:] != p.sentence[:-1])
             at += len(p.ids)
             seen += p.count
             number += 1
@@ -142,5 +145,6 @@ def batch(
         tokens=torch.from_numpy(tokens),
         sentence=torch.from_numpy(sentence),
         behind=torch.from_numpy(behind),
+        opens=torch.from_numpy(opens),
         sentences=most,
     )

@@ -1,0 +1,1 @@
+"""Servers for tests, imitating services that can't be started here."""
