@@ -1,4 +1,7 @@
-"""The command line: `python -m ragdemo ask | index | eval mini | train mini`. See each `--help`."""
+"""The command line: `python -m ragdemo ask | index | eval mini | eval retrieval | train mini`.
+
+See each `--help`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ RULE = "-" * 78
 
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
-    # these two have options of their own; everything after their name is theirs
+    # these have options of their own; everything after their name is theirs
     if argv[:2] == ["eval", "mini"]:
         from ragdemo.evaluation.mini import main as run
 
@@ -22,8 +25,12 @@ def main(argv: list[str] | None = None) -> int:
         from ragdemo.training.mini import main as run
 
         return run(argv[2:]) or 0
-    given = _parser().parse_args(argv)
     try:
+        if argv[:2] == ["eval", "retrieval"]:
+            from ragdemo.evaluation.retrieval import main as run
+
+            return run(argv[2:])
+        given = _parser().parse_args(argv)
         return given.run(given)
     except RagdemoError as problem:
         print(f"ragdemo: {problem}", file=sys.stderr)
@@ -34,7 +41,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m ragdemo",
         description="Ask your documents, with and without retrieval.",
-        epilog="Also: eval mini (measure the bundled generator), train mini (train it).",
+        epilog="Also: eval mini (measure the bundled generator), eval retrieval (measure the "
+        "retrievers), train mini (train the generator).",
     )
     commands = parser.add_subparsers(required=True)
     ask = commands.add_parser("ask", help="passages with scores, and both answers")

@@ -19,7 +19,7 @@ import numpy as np
 from ragdemo.embedding import Encoder, Progress
 from ragdemo.errors import Busy, ModelUnavailable, RagdemoError
 from ragdemo.generation.base import Generator, Step, check_batch, stop_if
-from ragdemo.types import Decoding, Hit, Prompt
+from ragdemo.types import Chunk, Decoding, Hit, Prompt
 
 WAITING = 60  # jobs in line before "busy"
 ROWS = 8  # prompts in one generator batch: more slow everyone's words down
@@ -127,10 +127,17 @@ class SharedEncoder:
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
         self.name, self.dimension, self.limit = encoder.name, encoder.dimension, encoder.limit
+        self.similarity = encoder.similarity
         self._worker = _Worker("encoder", self._handle, most=32)
         self._counting = threading.Lock()
+        if hasattr(encoder, "token_vectors"):  # only some encoders see single words
+            self.token_vectors = self._token_vectors
 
     def _handle(self, jobs: Sequence[_Job]) -> None:
+        if jobs[0].alone:
+            (job,) = jobs
+            job.out.put(self._encoder.token_vectors(*job.work))
+            return
         texts = [text for job in jobs for text in job.work[0]]
         encode = self._encoder.encode_queries
         if jobs[0].priority == INGEST:
@@ -154,6 +161,9 @@ class SharedEncoder:
             if progress:
                 progress(start + len(part), len(texts))
         return result
+
+    def _token_vectors(self, texts: Sequence[str]):
+        return _result(self._worker.submit((list(texts),), alone=True))
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         with self._counting:  # its tokenizer is a copy of its own, but one thread at a time
@@ -179,7 +189,9 @@ class SharedGenerator:
         # what only some models offer, such as ragdemo-mini's `ask`; never private state
         if name.startswith("_"):
             raise AttributeError(name)
-        return getattr(self._generator, name)
+        found = getattr(self._generator, name)
+        in_turn = {"ask": self._ask, "question_log_likelihood": self._question_log_likelihood}
+        return in_turn.get(name, found)
 
     def prompt(
         self,
@@ -267,17 +279,32 @@ class SharedGenerator:
         for start in range(0, len(prompts), ROWS):
             turn = slice(start, start + ROWS)
             stop_if(cancelled)
-            work = (list(prompts[turn]), list(texts[turn]))
-            job = self._worker.submit(work, cancelled=[cancelled], alone=True)
-            scores += self._scored(job, cancelled)
+            rows = (list(prompts[turn]), list(texts[turn]), cancelled)
+            scores += self._called("log_likelihood", rows, cancelled)
         return scores
 
-    def _scored(self, job: _Job, cancelled: threading.Event) -> list[float]:
+    def _ask(self, chunks: Sequence[Chunk]) -> list[str]:
+        """A question for each chunk, from a model that writes them."""
+        turns = range(0, len(chunks), ROWS)
+        return [q for n in turns for q in self._called("ask", (list(chunks[n : n + ROWS]),))]
+
+    def _question_log_likelihood(self, question: str, chunks: Sequence[Chunk]) -> list[float]:
+        """log p(question | chunk) for each, from a model that can tell."""
+        scores: list[float] = []
+        for start in range(0, len(chunks), ROWS):
+            part = list(chunks[start : start + ROWS])
+            scores += self._called("question_log_likelihood", (question, part))
+        return scores
+
+    def _called(self, method: str, given: tuple, cancelled: threading.Event | None = None) -> list:
+        """What the model's `method` gives, when its turn in line has come."""
+        job = self._worker.submit(((), method, given), alone=True)
         while True:
             try:
                 found = job.out.get(timeout=BEAT)
             except queue.Empty:
-                stop_if(cancelled)  # the model drops the job when its turn comes
+                if cancelled:
+                    stop_if(cancelled)  # the model drops the job when its turn comes
                 continue
             if isinstance(found, Exception):
                 raise found
@@ -285,8 +312,8 @@ class SharedGenerator:
 
     def _handle(self, jobs: Sequence[_Job]) -> None:
         if jobs[0].alone:
-            (job,) = jobs
-            job.out.put(self._generator.log_likelihood(*job.work, *job.cancelled))
+            _, method, given = jobs[0].work
+            jobs[0].out.put(getattr(self._generator, method)(*given))
             return
         prompts = [p for job in jobs for p in job.work[0]]
         decodings = [d for job in jobs for d in job.work[1]]

@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pytest
+from samples import encoder, mini, small_corpus
 
 from ragdemo.embedding import HashingEncoder
 from ragdemo.errors import Busy, ModelUnavailable
@@ -152,3 +153,24 @@ def test_questions_go_before_the_slices_of_an_upload():
     shared.encode_queries(["question"])
     upload.join()
     assert order.index("question") < len(order) - 2
+
+
+def test_what_only_some_models_offer_waits_in_line_too():
+    chunks = small_corpus().chunks * 4
+    shared = SharedGenerator(mini())
+    asked = shared.ask(chunks[:3])
+    assert asked == mini().ask(chunks[:3])
+    scores = together(3, lambda i: shared.question_log_likelihood("Who approves it?", chunks))
+    alone = mini().question_log_likelihood("Who approves it?", chunks)
+    assert all(s == pytest.approx(alone, abs=0.05) for s in scores)
+    assert not hasattr(SharedGenerator(Spelling()), "ask")
+
+
+def test_word_vectors_come_through_the_encoders_worker():
+    inner = encoder()
+    shared = SharedEncoder(inner)
+    assert shared.similarity == "cosine"
+    ours, theirs = shared.token_vectors(["Roaming abroad"]), inner.token_vectors(["Roaming abroad"])
+    assert ours[0].spans == theirs[0].spans
+    assert np.allclose(ours[0].vectors, theirs[0].vectors, atol=0.02)
+    assert not hasattr(SharedEncoder(HashingEncoder(64)), "token_vectors")
