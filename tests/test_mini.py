@@ -145,7 +145,7 @@ def test_a_score_is_what_it_wrote_with():
             return p.argmax(-1)
 
         ids = []
-        for piece in pieces(exact._model, encoded, greedy, exact._allowed):
+        for piece in pieces(exact._model, encoded, greedy, exact._writable([prompt])):
             if int(piece.ids) == src.SEP:
                 break
             ids.append(int(piece.ids))

@@ -55,7 +55,7 @@ class Stage:
 STAGES = (
     Stage("copy", 0.06, copies=True),
     Stage("one passage", 0.40, several=0.3, refuse=0.05, ask=0.1, closed=0.2),
-    Stage("several passages", 1.0, several=0.85, refuse=0.15, ask=0.1, closed=0.2),
+    Stage("several passages", 1.0, several=0.85, refuse=0.15, ask=0.1, closed=0.15),
 )
 CAP_TOKENS = 3_600  # encoder tokens in a batch on two cores; a GPU takes ten times that
 CAP_ROWS = 24
@@ -64,7 +64,11 @@ PEAK = {"encoder": 1.5e-4, "rest": 4e-4}
 
 
 def losses(model: MiniModel, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """(mean -log p of a target token, mean -log p of the answer's place)."""
+    """(mean -log p of a target token, mean -log p of the answer's place).
+
+    The place counts half as the very tokens of the answer and half as their sentence, which is
+    what an answer is written from.
+    """
     encoded = model.encode(batch.source)
     step = model.decode(batch.inputs, encoded)
     kept = batch.labels > 0
@@ -73,7 +77,11 @@ def losses(model: MiniModel, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     write = -log_likelihood(step, encoded, batch.labels, kept) * weight
     if batch.selects.any():
         spot = encoded.spot.masked_fill(~batch.spots, -1e4).logsumexp(1)
-        select = -spot[batch.selects].clamp(min=-20).mean()
+        held = torch.zeros_like(encoded.selection)
+        held.scatter_add_(1, batch.source.sentence.clamp(min=0), batch.spots.to(held.dtype))
+        sentence = encoded.selection.masked_fill(held == 0, -1e4).logsumexp(1)
+        place = (spot.clamp(min=-20) + sentence.clamp(min=-20)) / 2
+        select = -place[batch.selects].mean()
     else:
         select = torch.zeros(())
     return (write.mean() if write.numel() else torch.zeros(())), select

@@ -24,7 +24,8 @@ from ragdemo.types import Span
 
 WEIGHTS = tuple((p, s) for p in (0.0, 3.0, 6.0, 10.0) for s in (0.0, 4.0, 8.0, 12.0, 18.0))
 MOST_WRONG = 0.12  # answerable questions refused: worse for a demo than a weak answer
-QUESTIONS = 250
+SOURCES = ("squad_train_subset", "pages")  # an encyclopedia's questions and a handbook's
+QUESTIONS = 125  # of each
 FEWEST = 50
 
 
@@ -63,16 +64,17 @@ def calibrate(model: MiniModel, facts: Facts, data: Path, say=print) -> Facts:
     encoder = Tensors()
     train, held = load(data)
     rng = random.Random(11)
-    pool = [i for i in held if i.source == "squad_train_subset"]
+    pool = [i for i in held if i.source in SOURCES]
     answerable = [i for i in pool if i.target and i.short]
     silent = [i for i in pool if not i.target]
     if len(answerable) < FEWEST or len(silent) < FEWEST:
         say("too few held-out questions to calibrate on: the numbers stay as they are")
         return facts
-    answerable = rng.sample(answerable, min(QUESTIONS, len(answerable)))
+    answerable, silent = (_share(items, rng) for items in (answerable, silent))
     texts = list(dict.fromkeys(i.passages[0] for i in pool))
-    others = [i.passages[0] for i in train if i.source == "squad_train_subset"]
-    texts += rng.sample(others, min(600, len(others)))
+    for source in SOURCES:
+        others = list(dict.fromkeys(i.passages[0] for i in train if i.source == source))
+        texts += rng.sample(others, min(600, len(others)))
     texts = list(dict.fromkeys(texts))
     minilm = load_encoder()
     vectors = minilm.encode_passages([t.text for t in texts])
@@ -83,11 +85,11 @@ def calibrate(model: MiniModel, facts: Facts, data: Path, say=print) -> Facts:
         say(f"weights {passage:4.0f} {sentence:4.0f}: the right sentence chosen {score:.1%}")
     weight = max(scores, key=lambda w: (scores[w], -sum(w)))
     yes = [s.null(weight) for s in five if s.gold.any()]
-    yes += [look.alone(i).null(weight) for i in answerable[: QUESTIONS // 2]]
+    yes += [look.alone(i).null(weight) for i in answerable[::2]]
     no = [look.alone(i).null(weight) for i in silent]
     no += [
         s.null(weight)
-        for s in (look.retrieved(i, without_gold=True) for i in answerable[:100])
+        for s in (look.retrieved(i, without_gold=True) for i in rng.sample(answerable, 100))
         if s
     ]
     threshold = choose_threshold(np.array(yes), np.array(no))
@@ -102,6 +104,12 @@ def calibrate(model: MiniModel, facts: Facts, data: Path, say=print) -> Facts:
         sentence_weight=weight[1],
         refuse_above=round(threshold, 3),
     )
+
+
+def _share(items: list[Item], rng: random.Random) -> list[Item]:
+    """As many of each source."""
+    parts = [[i for i in items if i.source == source] for source in SOURCES]
+    return [i for part in parts for i in rng.sample(part, min(QUESTIONS, len(part)))]
 
 
 def choose_threshold(yes: np.ndarray, no: np.ndarray) -> float:

@@ -18,7 +18,7 @@ from ragdemo.embedding import Encoder, native_bf16
 from ragdemo.errors import LimitReached, ModelUnavailable
 from ragdemo.generation.base import Step, check_batch, stop_if
 from ragdemo.generation.mini import source as src
-from ragdemo.generation.mini.decode import TINY, greedy_ids, pieces, text_log_likelihoods
+from ragdemo.generation.mini.decode import TINY, pieces, text_log_likelihoods
 from ragdemo.generation.mini.model import NULL, Encoded, log_likelihood
 from ragdemo.generation.mini.surface import Place, Writer
 from ragdemo.generation.mini.weights import load
@@ -29,6 +29,11 @@ from ragdemo.types import Answer, Chunk, Decoding, Hit, Prompt, Segment
 FOLDER = Path(__file__).resolve().parents[2] / "models" / "mini"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 REFUSAL = "The documents do not say."
+OPENERS = (
+    "what who whom whose which when where why how is are was were do does did can could may must "
+    "should will would has have in at for on from to by under within after"
+).split()  # a question's first word
+STARTS = 3
 
 
 class MiniGenerator:
@@ -55,11 +60,12 @@ class MiniGenerator:
         self._vocabulary = [
             self._tokenizer.id_to_token(i) for i in range(self._tokenizer.get_vocab_size())
         ]
-        # numbers are never written from memory, only copied; nor are control tokens
-        self._allowed = torch.tensor(
-            [not (any(c.isdigit() for c in t) or t.startswith("[")) for t in self._vocabulary]
-        )
-        self._allowed[src.SEP] = True
+        words = torch.tensor([not t.startswith("[") for t in self._vocabulary])
+        words[src.SEP] = True
+        digits = torch.tensor([any(c.isdigit() for c in t) for t in self._vocabulary])
+        # beside passages, numbers are copied and never written from memory
+        self._allowed = {"answer": words & ~digits, "closed": words}
+        self._openers = [self._tokenizer.token_to_id(word) for word in OPENERS]
 
     # -- prompts
 
@@ -175,7 +181,8 @@ class MiniGenerator:
             return torch.tensor([c(p) for c, p in zip(choosers, probabilities, strict=True)])
 
         open_rows = set(living)
-        for piece in pieces(self._model, encoded, choose, self._allowed):
+        allowed = self._writable([rows[number].prompt for number in living])
+        for piece in pieces(self._model, encoded, choose, allowed):
             for place, number in enumerate(living):
                 if number not in open_rows:
                     continue
@@ -227,7 +234,8 @@ class MiniGenerator:
             stop_if(cancelled)
             places = [list(different).index(id(p)) for p in prompts[part]]
             encoded = _rows(encoded, places)
-            written = text_log_likelihoods(self._model, encoded, wanted[part], self._allowed)
+            allowed = self._writable(prompts[part])
+            written = text_log_likelihoods(self._model, encoded, wanted[part], allowed)
             for place, (prompt, text) in enumerate(zip(prompts[part], texts[part], strict=True)):
                 null = float(encoded.selection[place, NULL].exp())
                 if prompt.used and text == REFUSAL:
@@ -238,17 +246,35 @@ class MiniGenerator:
                     scores.append(written[place])
         return scores
 
+    def _writable(self, prompts: Sequence[Prompt]) -> torch.Tensor:
+        """[B, 1, V] bool: the word pieces each row may write rather than copy."""
+        tasks = ["answer" if p.used else "closed" for p in prompts]
+        return torch.stack([self._allowed[task] for task in tasks]).unsqueeze(1)
+
     # -- questions
 
     @torch.inference_mode()
     def ask(self, chunks: Sequence[Chunk]) -> list[str]:
-        """A question for each chunk that the chunk answers."""
+        """A question for each chunk that the chunk answers: of one for each of the `STARTS`
+        likeliest opening words, the one with the likeliest words."""
+        if not chunks:
+            return []
         rows = [[self._lay("ask", "", [_passage(c)])[0][0]] for c in chunks]
-        found = greedy_ids(self._model, self._model.encode(src.batch(rows)), 40)
+        encoded = self._model.encode(src.batch(rows))
+        tries = [_Asker(self._openers, rank) for _ in chunks for rank in range(STARTS)]
+        encoded = _rows(encoded, [n for n in range(len(chunks)) for _ in range(STARTS)])
+
+        def choose(probabilities: torch.Tensor) -> torch.Tensor:
+            return torch.tensor([t(p) for t, p in zip(tries, probabilities, strict=True)])
+
+        for _ in pieces(self._model, encoded, choose, self._allowed["answer"]):
+            if all(t.done for t in tries):
+                break
         written = []
-        for ids in found:
+        for start in range(0, len(tries), STARTS):
+            best = max(tries[start : start + STARTS], key=lambda t: t.mean)
             writer = Writer(())
-            for i in ids:
+            for i in best.ids:
                 writer.add(self._vocabulary[i], None)
             written.append(writer.text)
         return written
@@ -265,6 +291,40 @@ class MiniGenerator:
         step = self._model.decode(inputs, encoded)
         kept = torch.ones_like(labels, dtype=torch.bool)
         return log_likelihood(step, encoded, labels, kept).view(labels.shape).mean(1).tolist()
+
+
+class _Asker:
+    """Writes one question: the `rank`-th likeliest of the words that open one, then the likeliest
+    word pieces, never the same three twice."""
+
+    def __init__(self, openers: list[int], rank: int) -> None:
+        self._openers = openers
+        self._rank = rank
+        self._choose = _Chooser(Decoding())
+        self._sum = 0.0
+        self.ids: list[int] = []
+        self.done = False
+
+    @property
+    def mean(self) -> float:
+        """log p per word piece, [SEP] included."""
+        return self._sum / (len(self.ids) + 1)
+
+    def __call__(self, probabilities: torch.Tensor) -> int:
+        if self.done:
+            return src.SEP
+        if self.ids:
+            token = self._choose(probabilities)
+        else:
+            opening = probabilities[self._openers].argsort(descending=True)
+            token = self._openers[int(opening[self._rank])]
+        self._sum += float(probabilities[token].clamp(min=TINY).log())
+        if token == src.SEP:
+            self.done = True
+        else:
+            self.ids.append(token)
+            self.done = len(self.ids) >= src.QUESTION_TOKENS
+        return token
 
 
 class _Chooser:
