@@ -67,7 +67,7 @@ def calibrate(model: MiniModel, facts: Facts, data: Path, say=print) -> Facts:
     pool = [i for i in held if i.source in SOURCES]
     answerable = [i for i in pool if i.target and i.short]
     silent = [i for i in pool if not i.target]
-    if len(answerable) < FEWEST or len(silent) < FEWEST:
+    if any(sum(i.source == name for i in answerable) < FEWEST for name in SOURCES):
         say("too few held-out questions to calibrate on: the numbers stay as they are")
         return facts
     answerable, silent = (_share(items, rng) for items in (answerable, silent))

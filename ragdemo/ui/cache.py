@@ -7,21 +7,65 @@ responsive. Other generators are loaded when somebody chooses them.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import streamlit as st
 
 from ragdemo.corpus import Corpus
-from ragdemo.embedding import Encoder, load_encoder
+from ragdemo.embedding import DPREncoder, Encoder, Progress, TokenVectors, load_encoder
+from ragdemo.embedding.dpr import PASSAGES, QUESTIONS
 from ragdemo.errors import ModelUnavailable, RagdemoError
+from ragdemo.evaluation.questions import Question, sample_questions
 from ragdemo.generation import create
 from ragdemo.generation.base import Generator
 from ragdemo.loading import load_many, read_folder
+from ragdemo.retrieval.reranked import CrossEncoderScorer, QuestionLikelihood, Scorer
 from ragdemo.serving import SharedEncoder, SharedGenerator
 from ragdemo.settings import Chunking
-from ragdemo.types import Document
+from ragdemo.types import Chunk, Document
 
 SAMPLES = Path(__file__).resolve().parents[2] / "sample_docs"
+
+
+class Reader:
+    """An encoder that reads for one thread at a time: its worker, or a page that asks for the
+    vectors of single words. Their tokenizer takes no two at once."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.encoder = encoder
+        self.name, self.dimension, self.limit = encoder.name, encoder.dimension, encoder.limit
+        self.similarity = encoder.similarity
+        self._one = threading.Lock()
+
+    def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
+        with self._one:
+            return self.encoder.encode_queries(texts)
+
+    def encode_passages(self, texts: Sequence[str], progress: Progress | None = None) -> np.ndarray:
+        with self._one:
+            return self.encoder.encode_passages(texts, progress)
+
+    def token_vectors(self, texts: Sequence[str]) -> list[TokenVectors]:
+        with self._one:
+            return self.encoder.token_vectors(texts)
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        return self.encoder.count_tokens(texts)
+
+
+class Judge:
+    """A re-ranker's scorer that reads one batch at a time, whoever asks."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self.name = scorer.name
+        self._scorer = scorer
+        self._one = threading.Lock()
+
+    def __call__(self, question: str, chunks: Sequence[Chunk]) -> Sequence[float]:
+        with self._one:
+            return self._scorer(question, chunks)
 
 
 class Shared:
@@ -31,8 +75,10 @@ class Shared:
         self.stage = "Starting"
         self.share = 0.0  # of the work done
         self.problem: RagdemoError | None = None
+        self.reader: Reader | None = None  # the encoder itself, for the vectors of single words
         self.encoder: Encoder | None = None
         self.generator: Generator | None = None
+        self.judge: Judge | None = None  # the generator as a re-ranker
         self.files: dict[str, bytes] = {}  # the samples' bytes by document id
         self.documents: list[Document] = []
         self._indexed: dict[Chunking, Corpus] = {}
@@ -43,9 +89,11 @@ class Shared:
     def _load(self) -> None:
         try:
             self.stage, self.share = "Loading the encoder that compares meanings", 0.05
-            self.encoder = SharedEncoder(load_encoder())
+            self.reader = Reader(load_encoder())
+            self.encoder = SharedEncoder(self.reader)
             self.stage, self.share = "Loading the generator that writes answers", 0.35
             self.generator = SharedGenerator(create("mini", encoder=self.encoder))
+            self.judge = Judge(QuestionLikelihood(self.generator))
             self.stage, self.share = "Reading the sample documents", 0.5
             self._read()
             self.indexed(Chunking(), self._told)
@@ -135,3 +183,29 @@ def wait() -> Shared:
 def hub_generator(model: str) -> Generator:
     """A Hugging Face model, fetched if need be, shared by all who choose it."""
     return SharedGenerator(create("model", model=model))
+
+
+@st.cache_resource(show_spinner=False, max_entries=2)
+def cross_encoder(model: str) -> Judge:
+    """A re-ranker, fetched if need be, shared by all who choose it."""
+    return Judge(CrossEncoderScorer(model))
+
+
+@st.cache_resource(show_spinner=False, max_entries=1)
+def dpr(questions: str, passages: str) -> Encoder:
+    """A pair of encoders, fetched if need be; each visitor's vectors stay with the visitor."""
+    pair = SharedEncoder(DPREncoder(questions or QUESTIONS, passages or PASSAGES))
+    pair.similarity = DPREncoder.similarity
+    return pair
+
+
+@st.cache_resource(show_spinner=False)
+def sample_set() -> list[Question]:
+    """The questions that come with the sample documents."""
+    return sample_questions(SAMPLES)
+
+
+@st.cache_resource(show_spinner=False)
+def heavy() -> threading.Semaphore:
+    """One large measurement at a time on this machine, whoever asks for it."""
+    return threading.Semaphore(1)

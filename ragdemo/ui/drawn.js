@@ -1,8 +1,11 @@
-// Draws what Python sends as data: text with marked stretches, a score on its scale, a stacked bar.
+// Draws what Python sends as data: text with marked stretches, a score on its scale, a stacked bar,
+// a ranking of passages.
 // Text only ever becomes textContent, so nothing in it can fetch, run or be a link.
 
 const KINDS = new Set(
-  ["support", "word", "weak", "loose", "before", "after", "copied", "note", "cite"]);
+  ["support", "word", "weak", "loose", "before", "after", "copied", "note", "cite",
+    "heat1", "heat2", "heat3", "heat4",
+    ...Array.from({ length: 10 }, (_, n) => `tone${n}`), "tone", "answers"]);
 const LOOKS = new Set(["small", "quiet", "strong", "title"]);
 
 function make(name, className, text) {
@@ -83,7 +86,59 @@ function stack(data) {
   return box;
 }
 
-const DRAW = { text, axis, stack };
+function fill(box, runs) {
+  box.replaceChildren(...runs.map((run) => {
+    const kinds = (run.kinds || []).filter((kind) => KINDS.has(kind)).join(" ");
+    return make("span", kinds, run.text);
+  }));
+}
+
+function bar(share, floor) {
+  const box = make("div", "bar");
+  const value = make("div", "fill");
+  value.style.width = percent(share);
+  box.append(value);
+  if (floor !== null) {
+    const mark = make("div", "mark");
+    mark.style.left = percent(floor);
+    box.append(mark);
+  }
+  return box;
+}
+
+function card(data, floor) {
+  const box = make("div", data.answers ? "card holds" : "card");
+  const head = make("div", "head");
+  head.append(make("span", "rank", String(data.rank)),
+    make("span", `tone tone${data.tone}`, data.tag), make("span", "title", data.title));
+  box.append(head, make("div", "about", data.about));
+  const line = make("div", "score");
+  line.append(make("span", "", data.score), bar(data.share, floor));
+  box.append(line);
+  const body = make("button", "body");
+  body.type = "button";
+  body.setAttribute("aria-expanded", "false");
+  body.title = "Read all of it";
+  fill(body, data.excerpt);
+  body.onclick = () => {
+    const open = body.getAttribute("aria-expanded") === "false";
+    body.setAttribute("aria-expanded", String(open));
+    body.title = open ? "Show less" : "Read all of it";
+    fill(body, open ? data.whole : data.excerpt);
+  };
+  box.append(body);
+  if (data.answers) box.append(make("div", "gold", "holds the answer"));
+  if (data.note) box.append(make("div", "about", data.note));
+  return box;
+}
+
+function ranking(data) {
+  const box = make("div", "ranking");
+  box.append(...data.cards.map((one) => card(one, data.floor)));
+  return box;
+}
+
+const DRAW = { text, axis, stack, ranking };
 
 export default function ({ data, parentElement }) {
   const looks = (data.look || "").split(" ").filter((look) => LOOKS.has(look));

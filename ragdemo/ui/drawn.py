@@ -11,7 +11,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import streamlit as st
@@ -39,21 +40,92 @@ def text(body: str, marks: Iterable[Mark] = (), *, look: str = "", clipped: bool
 
 def runs(parts: Sequence[Run], *, look: str = "", clipped: bool = False) -> None:
     """Ready runs: `text`, and perhaps `kinds`, `tip`, `to` (key of the container to go to)."""
-    parts = [
+    _mount({"draw": "text", "runs": _cleaned(parts), "look": look, "clipped": clipped})
+
+
+def _cleaned(parts: Sequence[Run]) -> list[Run]:
+    return [
         {**part, **{name: clean(str(part[name]))[0] for name in ("text", "tip") if name in part}}
         for part in parts
     ]
-    _mount({"draw": "text", "runs": parts, "look": look, "clipped": clipped})
 
 
-def score(value: float, floor: float | None, label: str) -> None:
-    """A score on its scale from 0 to 1, with the place where nonsense ends."""
-    ticks = [{"at": 0.0, "text": "0"}, {"at": 1.0, "text": "1 same meaning"}]
-    if floor is not None:
-        if floor < 0.1:  # the two labels would stand on each other
-            ticks = ticks[1:]
-        ticks.append({"at": max(0.0, floor), "text": f"nonsense {floor:.2f}"})
-    _mount({"draw": "axis", "value": value, "floor": floor, "ticks": ticks, "label": label})
+def score(
+    value: float,
+    floor: float | None,
+    label: str,
+    *,
+    span: tuple[float, float] = (0.0, 1.0),
+    ends: tuple[str, str] = ("0", "1 same meaning"),
+) -> None:
+    """A score on its scale, with the place where nonsense ends."""
+    ticks = [{"at": 0.0, "text": ends[0]}, {"at": 1.0, "text": ends[1]}]
+    at = None if floor is None else _share(floor, span)
+    if at is not None:
+        # two labels would stand on each other
+        ticks = [tick for tick in ticks if abs(tick["at"] - at) > 0.25]
+        ticks.append({"at": at, "text": f"nonsense {number(floor)}"})
+    data = {"value": _share(value, span), "floor": at, "ticks": ticks, "label": label}
+    _mount({"draw": "axis", **data})
+
+
+def _share(value: float, span: tuple[float, float]) -> float:
+    low, high = span
+    return min(1.0, max(0.0, (value - low) / max(high - low, 1e-12)))
+
+
+def span(scores: Iterable[float], floor: float | None = None) -> tuple[float, float]:
+    """A scale that holds 0, all scores and the floor, for those without fixed ends."""
+    values = [0.0, *scores, *([] if floor is None else [floor])]
+    return min(values), max(values)
+
+
+def number(value: float) -> str:
+    """A score in as many digits as tell two apart: 12.3, 0.62, 0.0164."""
+    size = abs(value)
+    return f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 0.1 else f"{value:.4f}"
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A passage in a ranking, compactly."""
+
+    rank: int
+    tag: str  # the letter a passage has in every column
+    title: str
+    about: str
+    score: float
+    excerpt: Sequence[Run]
+    whole: Sequence[Run]
+    answers: bool = False  # it touches the place where the answer stands
+    note: str = ""
+
+
+def ranking(cards: Sequence[Card], floor: float | None, tones: Mapping[str, int]) -> None:
+    """Cards below each other; `tones`: tag -> colour 0..9, others are grey."""
+    on = span((card.score for card in cards), floor)
+    _mount(
+        {
+            "draw": "ranking",
+            "floor": None if floor is None else _share(floor, on),
+            "cards": [
+                {
+                    "rank": card.rank,
+                    "tag": card.tag,
+                    "tone": tones.get(card.tag, -1),
+                    "title": clean(card.title)[0],
+                    "about": clean(card.about)[0],
+                    "note": clean(card.note)[0],
+                    "score": number(card.score),
+                    "share": _share(card.score, on),
+                    "excerpt": _cleaned(card.excerpt),
+                    "whole": _cleaned(card.whole),
+                    "answers": card.answers,
+                }
+                for card in cards
+            ],
+        }
+    )
 
 
 def stack(parts: Sequence[tuple[str, float, int]], total: float, label: str) -> None:

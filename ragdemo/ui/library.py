@@ -141,7 +141,7 @@ def chunking(me: Visitor) -> None:
 def _index_anew(me: Visitor, wanted: Chunking) -> None:
     """Into a new corpus, which takes the old one's place only when it is whole."""
     old, shared = me.corpus, cache.shared()
-    new = Corpus(old.encoder, wanted)
+    new = me.empty_corpus(old.encoder, wanted)
     bar = st.progress(0.0, "Cutting and embedding")
     documents = list(old.documents.values())
     if any(document.id in shared.files for document in documents):
@@ -159,9 +159,7 @@ def _index_anew(me: Visitor, wanted: Chunking) -> None:
                 password=old.passwords.get(document.id, ""),
                 progress=lambda n, of, said=said: bar.progress(n / max(1, of), f"{said}: {n}/{of}"),
             )
-    me.corpus, me.chunking = new, wanted
-    me.summaries.clear()
-    me.images.clear()
+    me.take_corpus(new, me.store)
 
 
 def carry(me: Visitor) -> None:
@@ -184,11 +182,11 @@ def carry(me: Visitor) -> None:
                 f"The file is larger than the {me.limits.total_bytes // MIB} MB allowed."
             )
         with st.spinner("Checking the index …"):
-            imported = Corpus.imported(file.getvalue(), corpus.encoder)
+            store = me.store.make(corpus.encoder.dimension) if me.store else None
+            imported = Corpus.imported(file.getvalue(), corpus.encoder, store)
     except RagdemoError as problem:
         drawn.problem(problem)
         return
-    me.corpus, me.chunking = imported, imported.chunking
-    me.summaries.clear()
+    me.take_corpus(imported, me.store)
     me.uploads += 1
     st.rerun()

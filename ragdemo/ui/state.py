@@ -7,18 +7,48 @@ Only the values of widgets are in the session state, and never a key.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import streamlit as st
 
 from ragdemo.corpus import Corpus
+from ragdemo.embedding import Encoder
+from ragdemo.evaluation.questions import Question
 from ragdemo.generation.base import Generator
+from ragdemo.pipeline import Update
+from ragdemo.retrieval import Retriever
 from ragdemo.settings import Ask, Chunking, Limits
 from ragdemo.types import Comparison, Decoding, FileReport, Hit
+from ragdemo.ui.store import StoreMaker
 from ragdemo.ui.work import Work
 
 TURNS = 20  # kept of a conversation; each holds its passages
 IMAGES = 40  # page pictures kept, about 100 KB each
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """How the retrievers are made; defaults are their own."""
+
+    inner: str = "dense"  # the search behind re-ranking, diversity, neighbours and expansion
+    k1: float = 1.5  # BM25
+    b: float = 0.75  # BM25
+    share: float = 0.5  # of dense in weighted scores
+    trade: float = 0.7  # MMR's lambda
+    judge: str = ""  # a cross-encoder's id; "": the bundled generator re-ranks
+    questions: str = ""  # DPR's encoder of questions; "": the usual one
+    passages: str = ""  # and of passages
+
+
+@dataclass
+class Job:
+    """Longer work under way on a page; see `running`."""
+
+    kind: str
+    work: Work[Any]
+    begun: float = field(default_factory=time.monotonic)
 
 
 @dataclass
@@ -30,7 +60,7 @@ class Visitor:
     corpus: Corpus | None = None  # made with the samples as soon as the encoder is there
     turns: list[Comparison] = field(default_factory=list)  # oldest first
     asking: str = ""  # a question that waits to be answered
-    working: Work | None = None  # the question under way
+    working: Work[Update] | None = None  # the question under way
     failed: str = ""  # why the last question has no answer
     ask: Ask = field(default_factory=Ask)
     decoding: Decoding = field(default_factory=Decoding)
@@ -44,6 +74,14 @@ class Visitor:
     uploads: int = 0  # how many times the uploader was emptied
     summaries: dict[str, list[tuple[str, Hit]]] = field(default_factory=dict)  # by document id
     images: dict[tuple[str, int, str], bytes] = field(default_factory=dict)
+    retriever: str = "dense"  # how the Ask page finds passages
+    tuning: Tuning = field(default_factory=Tuning)
+    retrievers: dict[object, Retriever] = field(default_factory=dict)  # made for `corpus`
+    store: StoreMaker | None = None  # None: FAISS, exact; may hold a visitor's key
+    questions: tuple[str, list[Question]] | None = None  # name and rows; None: the samples'
+    job: Job | None = None  # longer work under way
+    results: dict[str, Any] = field(default_factory=dict)  # by kind of work, its last news
+    problems: dict[str, str] = field(default_factory=dict)  # by kind of work, why it failed
 
     @property
     def last(self) -> Comparison | None:
@@ -56,13 +94,37 @@ class Visitor:
         """(question, answer) of the turns so far, oldest first."""
         return [(turn.question, turn.grounded.text) for turn in self.turns]
 
+    def empty_corpus(self, encoder: Encoder, chunking: Chunking) -> Corpus:
+        """A new one over a store of the kind chosen."""
+        store = self.store.make(encoder.dimension) if self.store else None
+        return Corpus(encoder, chunking, store)
+
+    def take_corpus(self, corpus: Corpus, maker: StoreMaker | None) -> None:
+        """Put it in the place of the one so far, whose vectors go; `maker` made its store."""
+        old, old_maker = self.corpus, self.store
+        self.corpus, self.chunking, self.store = corpus, corpus.chunking, maker
+        self.summaries.clear()
+        self.images.clear()
+        self.retrievers.clear()
+        if old is not None and old_maker is not None:
+            old_maker.discard(old.store)
+
     def keep_image(self, key: tuple[str, int, str], image: bytes) -> None:
         if len(self.images) >= IMAGES:
             self.images.pop(next(iter(self.images)))
         self.images[key] = image
 
 
-@st.cache_resource(scope="session", show_spinner=False)
+def _left(me: Visitor) -> None:
+    """Nothing goes on for somebody who is gone."""
+    for work in (me.working, me.job.work if me.job else None):
+        if work:
+            work.cancel()
+    if me.corpus and me.store:
+        me.store.discard(me.corpus.store)
+
+
+@st.cache_resource(scope="session", show_spinner=False, on_release=_left)
 def visitor() -> Visitor:
     """This visitor. The only way to it."""
     return Visitor()

@@ -1,8 +1,8 @@
-"""One question on its way, in a thread that knows nothing of Streamlit.
+"""Work under way, in a thread that knows nothing of Streamlit.
 
 A page's script polls `updates`. A click ends that script and starts another, possibly before the
 first has unwound, so whoever comes next calls `settle`: the work is cancelled, waited for shortly,
-and its result handed out exactly once.
+and its last news handed out exactly once.
 """
 
 from __future__ import annotations
@@ -10,75 +10,83 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator
+from typing import Generic, TypeVar
 
 from ragdemo.errors import ModelUnavailable, RagdemoError
-from ragdemo.generation.base import Generator
-from ragdemo.pipeline import Update
-from ragdemo.types import Comparison
 
 BEAT = 0.1  # seconds between two looks at the thread
-GRACE = 0.8  # seconds a stopped answer gets to hand over what it has
+GRACE = 0.8  # seconds a stopped piece of work gets to hand over what it has
+
+T = TypeVar("T")
 
 
-class Work:
-    """Runs `updates` of the pipeline; `cancelled` is the event that they watch."""
+class Work(Generic[T]):
+    """Runs `updates`, each of which tells all so far; `cancelled` is the event that they watch.
+
+    `advice` completes the sentence about an unforeseen failure.
+    """
 
     def __init__(
-        self, updates: Iterator[Update], cancelled: threading.Event, generator: Generator
+        self, updates: Iterator[T], cancelled: threading.Event, advice: str = "Try again."
     ) -> None:
         self._updates = updates
         self._cancelled = cancelled
-        self._generator = generator
-        self._news: queue.SimpleQueue[Update | None] = queue.SimpleQueue()
+        self._advice = advice
+        self._news: queue.SimpleQueue[T | None] = queue.SimpleQueue()
         self._ended = threading.Event()
         self._claim = threading.Lock()
-        self._comparison: Comparison | None = None
+        self._last: T | None = None
         self._problem: RagdemoError | None = None
-        threading.Thread(target=self._run, name="question", daemon=True).start()
+        threading.Thread(target=self._run, name="work", daemon=True).start()
 
     def _run(self) -> None:
         try:
             for update in self._updates:
-                self._comparison = update.comparison
+                self._last = update
                 self._news.put(update)
         except RagdemoError as problem:
             self._problem = problem
         except Exception as problem:  # the page must not wait for ever
             self._problem = ModelUnavailable(
-                f"Answering failed ({type(problem).__name__}: {problem}). Ask again; if it fails "
-                "again, choose another generator."
+                f"The work failed ({type(problem).__name__}: {problem}). {self._advice}"
             )
         finally:
             self._ended.set()
             self._news.put(None)
 
-    def waiting(self) -> int:
-        """Questions in line before this one, where the generator has a line."""
-        waiting = getattr(self._generator, "waiting", None)
-        return waiting() if waiting else 0
+    @property
+    def last(self) -> T | None:
+        """The newest news, also for those who do not poll."""
+        return self._last
 
-    def updates(self) -> Iterator[Update]:
-        """The newest news every `BEAT` or sooner, repeating the last while there is none."""
-        update: Update | None = Update("searching")
-        while update:
+    @property
+    def ended(self) -> bool:
+        return self._ended.is_set()
+
+    def updates(self) -> Iterator[T | None]:
+        """The newest news every `BEAT` or sooner, repeating the last (None at first) while there
+        is none."""
+        update: T | None = None
+        while True:
             yield update
             try:
-                update = self._news.get(timeout=BEAT)
-                while update and not self._news.empty():  # skip what is overtaken
-                    update = self._news.get()
+                news = self._news.get(timeout=BEAT)
+                while news is not None and not self._news.empty():  # skip what is overtaken
+                    news = self._news.get()
             except queue.Empty:
                 continue
+            if news is None:
+                return
+            update = news
 
     def cancel(self) -> None:
         self._cancelled.set()
 
-    def settle(self) -> Comparison | str | None:
-        """The comparison, or why there is none; None for all but the first who asks."""
+    def settle(self) -> tuple[T | None, str] | None:
+        """The last news and why there is no more ("" where all went well); None for all but the
+        first who asks."""
         if not self._claim.acquire(blocking=False):
             return None
         self.cancel()
         self._ended.wait(GRACE)
-        if self._comparison:
-            return self._comparison
-        stopped = "Stopped before anything was written. Ask again when you like."
-        return str(self._problem) if self._problem else stopped
+        return self._last, str(self._problem) if self._problem else ""
