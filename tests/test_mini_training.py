@@ -223,9 +223,9 @@ def test_a_run_leaves_weights_and_goes_on(data, tmp_path):
     from ragdemo.generation.mini.weights import load as load_weights
 
     stages = (Stage("one passage", 1.0),)
-    first = train(data, tmp_path, Run(steps=2), cap=600, stages=stages)
+    first = train(data, tmp_path, Run(steps=2), cap=600, stages=stages, watched=6)
     assert first.step == 2
-    again = train(data, tmp_path, Run(steps=4), cap=600, stages=stages)
+    again = train(data, tmp_path, Run(steps=4), cap=600, stages=stages, watched=6)
     assert again.step == 4
     assert len(again.history) == 2
     model, facts = load_weights(tmp_path / "weights")

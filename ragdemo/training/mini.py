@@ -239,9 +239,11 @@ def train(
     cap: int = CAP_TOKENS,
     peak: float = 1.0,
     stages: tuple[Stage, ...] = STAGES,
+    watched: int = 120,
 ) -> Progress:
     """One run, from MiniLM, from the weights of `start`, or going on from OUT/checkpoint.pt; leaves
-    the checkpoint and the int8 weights in OUT."""
+    the checkpoint and the int8 weights in OUT. `watched` held-out questions of each kind are asked
+    from time to time."""
     torch.manual_seed(run.seed)
     out.mkdir(parents=True, exist_ok=True)
     run = replace(run, checkpoint=out / "checkpoint.pt")
@@ -249,7 +251,7 @@ def train(
     model.to(run.device)
     draws = Draws(data, run.seed + (run.checkpoint.exists()), cap, stages)
     samples = {
-        name: watched_items(draws.held, draws.mixer, 120, sources)
+        name: watched_items(draws.held, draws.mixer, watched, sources)
         for name, sources in WATCHED.items()
     }
 

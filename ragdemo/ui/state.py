@@ -48,6 +48,7 @@ class Job:
 
     kind: str
     work: Work[Any]
+    reins: Any  # a `running.Reins`
     begun: float = field(default_factory=time.monotonic)
 
 
