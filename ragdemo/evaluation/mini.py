@@ -21,6 +21,8 @@ import numpy as np
 
 from ragdemo.embedding import Encoder, load_encoder
 from ragdemo.evaluation.answers import contains, f1
+from ragdemo.evaluation.questions import sample_questions
+from ragdemo.evaluation.ranking import gold_page_at
 from ragdemo.generation.mini import FOLDER, MiniGenerator
 from ragdemo.grounding import support
 from ragdemo.training.mini_data import read
@@ -201,31 +203,23 @@ def refusals(data: Path, run: Runner, encoder: Encoder, limit: int) -> list[Line
 
 
 def samples(folder: Path, run: Runner, encoder: Encoder) -> list[Line]:
-    import json
-
     from ragdemo.loading import read_folder
     from ragdemo.pipeline import build, retrieve
 
     corpus = build(read_folder(folder), encoder)
     tally, refused, unanswerable = Tally(), 0, 0
     pages: dict[str, list[bool]] = {}
-    for line in (folder / "questions.jsonl").read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        hits = retrieve(row["question"], corpus, 5)
-        said = run.answer(row["question"], hits)
-        if not row["answerable"]:
+    for asked in sample_questions(folder):
+        hits = retrieve(asked.question, corpus, 5)
+        said = run.answer(asked.question, hits)
+        if not asked.answerable:
             unanswerable += 1
             refused += said.finish == "refused"
             continue
-        places = [row, *row.get("also", [])]
-        right = any(
-            h.chunk.document_name == p["file"] and set(h.chunk.pages) & set(p["pages"])
-            for h in hits
-            for p in places
-        )
+        right = bool(gold_page_at(hits, asked.places, 5))
         pages.setdefault("all", []).append(right)
-        pages.setdefault(row["kind"], []).append(right)
-        tally.add(said, row["short"], hits)
+        pages.setdefault(asked.kind, []).append(right)
+        tally.add(said, asked.short, hits)
     ranks = []
     for chunk in corpus.chunks:
         found = retrieve(run.generator.ask([chunk])[0], corpus, 3)
