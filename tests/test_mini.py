@@ -1,21 +1,23 @@
 """The bundled generator: one real answer, refusing, provenance, weights, and the network's sums."""
 
+import itertools
 import math
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from samples import handbook, hit, mini
+from samples import encoder, handbook, hit, mini
 
 from ragdemo.generation.base import run
 from ragdemo.generation.mini import FOLDER, REFUSAL, MiniGenerator
 from ragdemo.generation.mini import source as src
 from ragdemo.generation.mini.decode import pieces
-from ragdemo.generation.mini.generator import _Row
 from ragdemo.generation.mini.model import NULL, MiniModel, config, log_likelihood, mixture
+from ragdemo.generation.mini.row import Row, likeliest
 from ragdemo.generation.mini.surface import Place, Writer
 from ragdemo.generation.mini.weights import load, quantise, save
 from ragdemo.pipeline import retrieve
@@ -135,9 +137,10 @@ def test_a_score_is_what_it_wrote_with():
         ("What is a garage?", []),
     ]:
         prompt = exact.prompt(question, hits, decoding=GREEDY)
-        row = _Row(exact, prompt, GREEDY)
+        row = Row(exact, prompt, GREEDY)
         row.read_in()
-        encoded = exact._model.encode(src.batch([row.laid], [row.prior]), exact.facts.focus)
+        encoded = exact._encode([row])
+        encoded = exact._model.focused(encoded, likeliest(encoded))
         chosen = []
 
         def greedy(p, chosen=chosen):
@@ -335,3 +338,31 @@ def test_copying_a_whole_text_gives_it_back(text):
     wanted = "".join(text[i] for i in sorted(kept))
     assert "".join(writer.text.casefold().split()) == "".join(wanted.casefold().split())
     assert np.all(np.diff([c.start for c in writer.copied]) > 0)
+
+
+def test_two_sentences_that_are_nearly_as_likely_both_answer():
+    """With the bar at nothing, every answer from several passages has a second sentence."""
+    both = MiniGenerator(encoder=encoder())
+    both.facts = replace(both.facts, second_above=0.0, refuse_above=1.0)
+    hits = [LEAVE, PHONE, CAR]
+    said = ask("How many days of leave do staff get?", hits, both)
+    one = ask("How many days of leave do staff get?", hits)
+    assert said.text.startswith(one.text + " ")
+    assert said.tokens > one.tokens
+    for c in said.copied:
+        source = hits[c.passage].chunk.content[c.source_start : c.source_end]
+        assert source.lower() == said.text[c.start : c.end].lower()
+    # what has been shown is never taken back
+    prompt = both.prompt("How many days of leave do staff get?", hits, decoding=GREEDY)
+    texts = [s.text for s in both.stream([prompt], [GREEDY], [threading.Event()])]
+    assert all(b.startswith(a) for a, b in itertools.pairwise(texts))
+    # and half a second sentence is never shown
+    short = ask("How many days of leave do staff get?", hits, both, Decoding(max_tokens=16))
+    assert short.text == one.text
+    assert short.finish == "stop"
+
+
+def test_one_passage_gives_one_sentence():
+    both = MiniGenerator(encoder=encoder())
+    both.facts = replace(both.facts, second_above=0.0, refuse_above=1.0)
+    assert ask("Who approves leave?", [LEAVE], both).text.count(".") == 1

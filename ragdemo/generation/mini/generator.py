@@ -5,35 +5,28 @@ from the question alone as the baseline. Also writes questions and scores them f
 from __future__ import annotations
 
 import math
-import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from ragdemo.embedding import Encoder, native_bf16
 from ragdemo.errors import LimitReached, ModelUnavailable
 from ragdemo.generation.base import Step, check_batch, stop_if
 from ragdemo.generation.mini import source as src
+from ragdemo.generation.mini.choosing import OPENERS, Asker
 from ragdemo.generation.mini.decode import TINY, pieces, text_log_likelihoods
 from ragdemo.generation.mini.model import NULL, Encoded, log_likelihood
-from ragdemo.generation.mini.surface import Place, Writer
+from ragdemo.generation.mini.row import REFUSAL, Draft, Row, lay, likeliest, passage_of, whole
+from ragdemo.generation.mini.surface import Writer
 from ragdemo.generation.mini.weights import load
-from ragdemo.generation.sampling import pick
 from ragdemo.generation.scoring import slices
-from ragdemo.types import Answer, Chunk, Decoding, Hit, Prompt, Segment
+from ragdemo.types import Chunk, Decoding, Hit, Prompt, Segment
 
 FOLDER = Path(__file__).resolve().parents[2] / "models" / "mini"
-_SURROGATE = re.compile("[\ud800-\udfff]")
-REFUSAL = "The documents do not say."
-OPENERS = (
-    "what who whom whose which when where why how is are was were do does did can could may must "
-    "should will would has have in at for on from to by under within after"
-).split()  # a question's first word
-STARTS = 3
+STARTS = 3  # questions tried for a chunk
 
 
 class MiniGenerator:
@@ -81,11 +74,9 @@ class MiniGenerator:
         """`template` and `history` have no place in this model; `pipeline.standalone` puts what a
         follow-up needs into its question. Nothing is reserved for the answer: the decoder has
         room of its own."""
-        question = _whole(question)
-        laid = self._lay(
-            "answer" if hits else "closed", question, [_passage(h.chunk) for h in hits]
-        )
-        asked = self._tokens([question])[0]
+        question = whole(question)
+        asked, bodies = self.read(question, [passage_of(h.chunk) for h in hits])
+        laid = lay("answer" if hits else "closed", asked, bodies)
         question_tokens = min(len(asked.ids), src.QUESTION_TOKENS)
         segments = [Segment("template", 3), Segment("question", question_tokens)]
         if hits:
@@ -108,25 +99,19 @@ class MiniGenerator:
             segments=tuple(segments),
             limit=len(laid) * src.MAX_TOKENS,
             text="\n\n".join(self._shown(p) for p, _ in laid),
-            passages=tuple(_passage(h.chunk)[0] for h in hits),
+            passages=tuple(passage_of(h.chunk)[0] for h in hits),
         )
 
     def _tokens(self, texts: Sequence[str]) -> list[src.Tokens]:
         with self._lock:
             return src.tokenize(self._tokenizer, texts)
 
-    def _lay(
-        self, task: str, question: str, passages: Sequence[tuple[str, str]]
-    ) -> list[tuple[src.Passage, int]]:
-        """Sequences of one row with the tokens cut off each; (text, title) pairs in."""
+    def read(
+        self, question: str, passages: Sequence[tuple[str, str]]
+    ) -> tuple[src.Tokens, list[tuple[src.Tokens, src.Tokens]]]:
+        """Question and (text, title) pairs in word pieces."""
         asked, *rest = self._tokens([question, *(t for pair in passages for t in pair)])
-        if not passages:
-            return [(src.passage(task, asked, None), 0)]
-        laid = []
-        for text, title in zip(rest[::2], rest[1::2], strict=True):
-            p = src.passage(task, asked if task == "answer" else None, text, title)
-            laid.append((p, len(text.ids) - (len(p.ids) - p.offset - 1)))
-        return laid
+        return asked, list(zip(rest[::2], rest[1::2], strict=True))
 
     def _shown(self, p: src.Passage) -> str:
         with self._lock:
@@ -146,7 +131,7 @@ class MiniGenerator:
     ) -> Iterator[Step]:
         check_batch(prompts, decodings, cancelled)
         begun = time.monotonic()
-        rows = [_Row(self, p, d) for p, d in zip(prompts, decodings, strict=True)]
+        rows = [Row(self, p, d) for p, d in zip(prompts, decodings, strict=True)]
         waiting = []
         for number, event in enumerate(cancelled):
             if event.is_set():  # while it stood in line
@@ -157,49 +142,53 @@ class MiniGenerator:
             return
         for row in (rows[number] for number in waiting):
             row.read_in()
-        encoded = self._model.encode(
-            src.batch([rows[n].laid for n in waiting], [rows[n].prior for n in waiting]),
-            self.facts.focus,
-        )
+        encoded = self._encode([rows[number] for number in waiting])
         read = time.monotonic() - begun
-        living = []
+        drafts: list[tuple[Row, Draft]] = []
+        places: list[int] = []  # of each draft's row in the batch
         for place, number in enumerate(waiting):
             row = rows[number]
+            row.number, row.read = number, read
             row.null = float(encoded.selection[place, NULL].exp())
-            row.read = read
             if row.prompt.used and row.null > self.facts.refuse_above:
-                row.writer.text = REFUSAL
+                row.refuse()
                 yield Step(number, REFUSAL, row.answer("refused", begun))
-            else:
-                living.append(number)
-        if not living:
+                continue
+            row.begin(encoded.selection[place])
+            drafts += [(row, draft) for draft in row.drafts]
+            places += [place] * len(row.drafts)
+        if not drafts:
             return
-        encoded = _rows(encoded, [waiting.index(number) for number in living])
-        choosers = [_Chooser(rows[number].decoding) for number in living]
+        sentences = torch.tensor([draft.sentence for _, draft in drafts])
+        encoded = self._model.focused(_rows(encoded, places), sentences)
 
         def choose(probabilities: torch.Tensor) -> torch.Tensor:
-            return torch.tensor([c(p) for c, p in zip(choosers, probabilities, strict=True)])
+            both = zip(drafts, probabilities, strict=True)
+            return torch.tensor([draft.choose(p) for (_, draft), p in both])
 
-        open_rows = set(living)
-        allowed = self._writable([rows[number].prompt for number in living])
+        living = {id(row): row for row, _ in drafts}
+        allowed = self._writable([row.prompt for row, _ in drafts])
         for piece in pieces(self._model, encoded, choose, allowed):
-            for place, number in enumerate(living):
-                if number not in open_rows:
-                    continue
-                row = rows[number]
-                if cancelled[number].is_set():
-                    finish = "cancelled"
-                else:
-                    finish = row.take(
-                        int(piece.ids[place]), int(piece.source[place]), piece.pointer[place]
+            for place, (row, draft) in enumerate(drafts):
+                if draft.end is None:
+                    row.take(
+                        draft,
+                        int(piece.ids[place]),
+                        int(piece.source[place]),
+                        piece.pointer[place],
                     )
+            for row in list(living.values()):
+                finish = "cancelled" if cancelled[row.number].is_set() else row.finish
                 if finish:
-                    open_rows.discard(number)
-                    yield Step(number, row.writer.text, row.answer(finish, begun))
+                    del living[id(row)]
+                    yield Step(row.number, row.text, row.answer(finish, begun))
                 else:
-                    yield Step(number, row.writer.text)
-            if not open_rows:
+                    yield Step(row.number, row.text)
+            if not living:
                 return
+
+    def _encode(self, rows: Sequence[Row]) -> Encoded:
+        return self._model.encode(src.batch([r.laid for r in rows], [r.prior for r in rows]))
 
     @torch.inference_mode()
     def log_likelihood(
@@ -214,7 +203,7 @@ class MiniGenerator:
         passages also has the log of p(the passages hold one), and the refusal that of its opposite.
         """
         check_batch(prompts, texts)
-        wanted = [t.ids.tolist() for t in self._tokens([_whole(text) for text in texts])]
+        wanted = [t.ids.tolist() for t in self._tokens([whole(text) for text in texts])]
         most = self._model.bart.config.max_position_embeddings - 1
         if any(len(ids) > most for ids in wanted):
             raise LimitReached(
@@ -225,12 +214,11 @@ class MiniGenerator:
         for part in slices([len(ids) + 1 for ids in wanted], len(self._vocabulary)):
             stop_if(cancelled)
             different = {id(p): p for p in prompts[part]}
-            rows = [_Row(self, p, Decoding()) for p in different.values()]
+            rows = [Row(self, p, Decoding()) for p in different.values()]
             for row in rows:
                 row.read_in()
-            encoded = self._model.encode(
-                src.batch([r.laid for r in rows], [r.prior for r in rows]), self.facts.focus
-            )
+            encoded = self._encode(rows)
+            encoded = self._model.focused(encoded, likeliest(encoded))
             stop_if(cancelled)
             places = [list(different).index(id(p)) for p in prompts[part]]
             encoded = _rows(encoded, places)
@@ -259,9 +247,9 @@ class MiniGenerator:
         likeliest opening words, the one with the likeliest words."""
         if not chunks:
             return []
-        rows = [[self._lay("ask", "", [_passage(c)])[0][0]] for c in chunks]
+        rows = self._to_ask(chunks)
         encoded = self._model.encode(src.batch(rows))
-        tries = [_Asker(self._openers, rank) for _ in chunks for rank in range(STARTS)]
+        tries = [Asker(self._openers, rank) for _ in chunks for rank in range(STARTS)]
         encoded = _rows(encoded, [n for n in range(len(chunks)) for _ in range(STARTS)])
 
         def choose(probabilities: torch.Tensor) -> torch.Tensor:
@@ -279,186 +267,22 @@ class MiniGenerator:
             written.append(writer.text)
         return written
 
+    def _to_ask(self, chunks: Sequence[Chunk]) -> list[list[src.Passage]]:
+        asked, bodies = self.read("", [passage_of(c) for c in chunks])
+        return [[lay("ask", asked, [body])[0][0]] for body in bodies]
+
     @torch.inference_mode()
     def question_log_likelihood(self, question: str, chunks: Sequence[Chunk]) -> list[float]:
         """log p(question | chunk) per word piece for each chunk, for re-ranking (Sachan et al.
         2022, https://arxiv.org/abs/2204.07496)."""
         ids = self._tokens([question])[0].ids[: src.QUESTION_TOKENS].tolist()
-        rows = [[self._lay("ask", "", [_passage(c)])[0][0]] for c in chunks]
+        rows = self._to_ask(chunks)
         encoded = self._model.encode(src.batch(rows))
         inputs = torch.tensor([[src.CLS, *ids]] * len(chunks))
         labels = torch.tensor([[*ids, src.SEP]] * len(chunks))
         step = self._model.decode(inputs, encoded)
         kept = torch.ones_like(labels, dtype=torch.bool)
         return log_likelihood(step, encoded, labels, kept).view(labels.shape).mean(1).tolist()
-
-
-class _Asker:
-    """Writes one question: the `rank`-th likeliest of the words that open one, then the likeliest
-    word pieces, never the same three twice."""
-
-    def __init__(self, openers: list[int], rank: int) -> None:
-        self._openers = openers
-        self._rank = rank
-        self._choose = _Chooser(Decoding())
-        self._sum = 0.0
-        self.ids: list[int] = []
-        self.done = False
-
-    @property
-    def mean(self) -> float:
-        """log p per word piece, [SEP] included."""
-        return self._sum / (len(self.ids) + 1)
-
-    def __call__(self, probabilities: torch.Tensor) -> int:
-        if self.done:
-            return src.SEP
-        if self.ids:
-            token = self._choose(probabilities)
-        else:
-            opening = probabilities[self._openers].argsort(descending=True)
-            token = self._openers[int(opening[self._rank])]
-        self._sum += float(probabilities[token].clamp(min=TINY).log())
-        if token == src.SEP:
-            self.done = True
-        else:
-            self.ids.append(token)
-            self.done = len(self.ids) >= src.QUESTION_TOKENS
-        return token
-
-
-class _Chooser:
-    """Greedy or sampled, but never the same three word pieces twice: a model this small would
-    otherwise go round in circles when it answers from memory (as BART does by default)."""
-
-    def __init__(self, decoding: Decoding) -> None:
-        self._decoding = decoding
-        self._random = torch.Generator().manual_seed(decoding.seed)
-        self._written: list[int] = []
-        self._after: dict[tuple[int, int], list[int]] = {}
-
-    def __call__(self, probabilities: torch.Tensor) -> int:
-        logs = probabilities.clamp(min=1e-12).log()
-        last = tuple(self._written[-2:])
-        if barred := self._after.get(last):
-            logs[barred] = -torch.inf
-        token = pick(logs, self._decoding, self._random)
-        if len(last) == 2:
-            self._after.setdefault(last, []).append(token)
-        self._written.append(token)
-        return token
-
-
-class _Row:
-    """One prompt being answered."""
-
-    def __init__(self, generator: MiniGenerator, prompt: Prompt, decoding: Decoding) -> None:
-        self.generator = generator
-        self.prompt = prompt
-        self.decoding = decoding
-        self.laid: list[src.Passage] = []
-        self.prior: list[np.ndarray] = []
-        self.places: list[Place | None] = []
-        self.writer = Writer(())
-        self.pieces = 0
-        self.share = [0.0] * len(prompt.used)
-        self.null = 0.0
-        self.read = 0.0
-
-    def read_in(self) -> None:
-        """Lay out the sequences; apart from making the row, since one cancelled never needs it."""
-        texts = [_passage(h.chunk) for h in self.prompt.used]
-        task = "answer" if texts else "closed"
-        self.laid = [p for p, _ in self.generator._lay(task, self.prompt.question, texts)]
-        self.prior = self._prior(texts)
-        self.places = self._places(texts)
-        self.writer = Writer(tuple(text for text, _ in texts))
-
-    def _prior(self, texts: list[tuple[str, str]]) -> list[np.ndarray]:
-        """log p(sentence | question) up to a constant, from what the retriever's encoder sees: the
-        passage's score, as in RAG's marginalisation, and the sentence's own cosine."""
-        facts, encoder = self.generator.facts, self.generator._encoder
-        prior = [
-            np.full(p.count, facts.passage_weight * h.score)
-            for p, h in zip(self.laid, self.prompt.used, strict=False)
-        ]
-        if encoder is not None and facts.sentence_weight and texts:
-            spans = [t.spans for t in self.generator._tokens([text for text, _ in texts])]
-            said = [
-                text[span.start : span.end]
-                for (text, _), part, p in zip(texts, spans, self.laid, strict=True)
-                for span in part[: p.count]
-            ]
-            if said:
-                asked = encoder.encode_queries([self.prompt.question])[0]
-                cosine = encoder.encode_queries(said) @ asked
-                ends = np.cumsum([p.count for p in self.laid])[:-1]
-                for part, own in zip(prior, np.split(cosine, ends), strict=True):
-                    part += facts.sentence_weight * own
-        return prior
-
-    def _places(self, texts: list[tuple[str, str]]) -> list[Place | None]:
-        """For every source token of the row, where it stands; None for special tokens."""
-        asked, *rest = self.generator._tokens(
-            [self.prompt.question, *(t for pair in texts for t in pair)]
-        )
-        places: list[Place | None] = []
-        for number, p in enumerate(self.laid):
-            here: list[Place | None] = [None] * len(p.ids)
-            for at in range(min(len(asked.ids), src.QUESTION_TOKENS)):
-                start, end = int(asked.start[at]), int(asked.end[at])
-                word = self.prompt.question[start:end]
-                here[2 + at] = Place(-1, start, end, word.lower() if start == 0 else word)
-            if texts:
-                text, title = texts[number]
-                tokens, name = rest[2 * number], rest[2 * number + 1]
-                begin = p.offset - len(name.ids[:24]) - 1
-                for at, (start, end) in enumerate(zip(name.start[:24], name.end[:24], strict=True)):
-                    here[begin + at] = Place(-1, int(start), int(end), title[start:end])
-                for at in range(min(len(tokens.ids), len(p.ids) - p.offset - 1)):
-                    start, end = int(tokens.start[at]), int(tokens.end[at])
-                    here[p.offset + at] = Place(number, start, end, text[start:end])
-            places += here
-        return places
-
-    def take(self, token: int, source: int, pointer: torch.Tensor) -> str | None:
-        """Add a word piece; the reason to stop, if there is one."""
-        if token == src.SEP:
-            return "stop"
-        self.pieces += 1
-        at = 0
-        for number in range(len(self.share)):
-            length = len(self.laid[number].ids)
-            self.share[number] += float(pointer[at : at + length].sum())
-            at += length
-        place = self.places[source] if 0 <= source < len(self.places) else None
-        self.writer.add(self.generator._vocabulary[token], place)
-        return "length" if self.pieces >= self.decoding.max_tokens else None
-
-    def answer(self, finish: str, begun: float) -> Answer:
-        total = sum(self.share)
-        return Answer(
-            text=self.writer.text,
-            prompt=self.prompt,
-            model=self.generator.name,
-            tokens=self.pieces,
-            finish=finish,
-            seconds={"read": self.read, "write": time.monotonic() - begun - self.read},
-            copied=self.writer.copied,
-            shares=tuple(s / total for s in self.share) if total else (),
-            confidence=1.0 - self.null if self.prompt.used else None,
-        )
-
-
-def _passage(chunk: Chunk) -> tuple[str, str]:
-    """(text, title) as the model reads them: the file's name and headings say what it is about."""
-    name = chunk.document_name.rsplit(".", 1)[0].replace("-", " ").replace("_", " ")
-    return _whole(chunk.content), _whole(f"{name} {chunk.heading}".strip())
-
-
-def _whole(text: str) -> str:
-    """Lone surrogates, which no tokenizer takes, as replacement characters: lengths stay."""
-    return _SURROGATE.sub("\ufffd", text)
 
 
 def _rows(encoded: Encoded, rows: list[int]) -> Encoded:

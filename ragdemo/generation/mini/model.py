@@ -18,7 +18,7 @@ S sentences a row, T target tokens, D = 384 wide, V = 30,522 word pieces.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,7 @@ from transformers import BartConfig, BartModel
 
 SEP = 102  # BERT's separator, which also ends an answer
 NULL = 0  # sentence number of the [CLS] tokens: "not here"
+UNLIKELY = -12.0  # the least log prior of a sentence: never quite impossible
 OUTSIDE = -1  # tokens that belong to no sentence: task, question, title, separators
 
 
@@ -60,6 +61,7 @@ class Encoded:
     spot: Tensor  # [B, N] log p(the answer stands at this token); sums to 1 with the [CLS] tokens
     valid: Tensor  # [B, N]
     tokens: Tensor  # [B, N]
+    sentence: Tensor  # [B, N] as in `SourceBatch`
     continues: Tensor  # [B, N] bool: the token before it stands in the same sentence
     opens: Tensor  # [B, N] bool: an answer may begin here
 
@@ -119,9 +121,7 @@ class MiniModel(nn.Module):
         nn.init.zeros_(self.gate.weight)
         nn.init.constant_(self.gate.bias, -1.0)  # begin by copying
 
-    def encode(self, source: SourceBatch, focus: float = 1.0) -> Encoded:
-        """`focus` sharpens the pointer's prior on the chosen sentence: two that are nearly as
-        likely should not be woven into one."""
+    def encode(self, source: SourceBatch) -> Encoded:
         states = self._read(source)  # [B, N, D]
         spot, selection = self._select(states, source)  # [B, N], [B, S]
         # log p of each token's own sentence; question and title tokens stay open to copying
@@ -130,7 +130,7 @@ class MiniModel(nn.Module):
         states = states + (own.exp() * inside).unsqueeze(-1).to(states.dtype) * self.mark
         # "not here" must not make every word of the passages unlikely: compare sentences only
         among = selection - torch.logsumexp(selection[:, 1:], 1, keepdim=True)
-        prior = focus * among.gather(1, source.sentence.clamp(min=0)).clamp(min=-12.0)
+        prior = among.gather(1, source.sentence.clamp(min=0)).clamp(min=UNLIKELY)
         # questions and titles repeat with every passage: they are copied from only where there is
         # nothing else, when answering from the question alone; an end may always be copied
         barred = inside.any(1, keepdim=True) & (source.tokens != SEP)
@@ -146,8 +146,30 @@ class MiniModel(nn.Module):
             spot=spot,
             valid=source.valid,
             tokens=source.tokens,
+            sentence=source.sentence,
             continues=continues,
             opens=source.opens,
+        )
+
+    def focused(self, encoded: Encoded, sentence: Tensor) -> Encoded:
+        """`encoded` as if only `sentence` [B] could hold the answer; NULL leaves a row as it is.
+
+        An answer is written from one sentence: two that are nearly as likely would otherwise be
+        woven into one.
+        """
+        decided = (sentence > NULL).unsqueeze(1)  # [B, 1]
+        inside = encoded.sentence > NULL
+        chosen = inside & (encoded.sentence == sentence.unsqueeze(1))  # [B, N]
+        own = encoded.selection.gather(1, encoded.sentence.clamp(min=0)).exp() * inside
+        change = (chosen.float() - own) * decided
+        states = encoded.states + change.unsqueeze(-1).to(encoded.states.dtype) * self.mark
+        prior = torch.where(chosen, 0.0, UNLIKELY).to(encoded.prior.dtype)
+        return replace(
+            encoded,
+            states=states,
+            keys=self.key(states),
+            prior=torch.where(inside & decided, prior, encoded.prior),
+            opens=encoded.opens & (chosen | ~decided),
         )
 
     def _read(self, source: SourceBatch) -> Tensor:

@@ -25,7 +25,7 @@ class Facts:
     refuse_above: float = 0.5  # p("not here") from which the answer is a refusal
     passage_weight: float = 0.0  # of a passage's cosine with the question, in choosing the sentence
     sentence_weight: float = 0.0  # of a sentence's own cosine
-    focus: float = 1.0  # see MiniModel.encode
+    second_above: float = 1.0  # from which p of the second sentence, among all, it is added
     examples: int = 0  # training rows seen
     seed: int = 0
 

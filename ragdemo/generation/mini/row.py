@@ -1,0 +1,214 @@
+"""One prompt being answered by the bundled model: what it reads, and the sentences it writes."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from ragdemo.generation.mini import source as src
+from ragdemo.generation.mini.choosing import Chooser
+from ragdemo.generation.mini.model import NULL, Encoded
+from ragdemo.generation.mini.surface import Place, Writer
+from ragdemo.types import Answer, Chunk, Decoding, Prompt, Span
+
+if TYPE_CHECKING:
+    from ragdemo.generation.mini.generator import MiniGenerator
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+REFUSAL = "The documents do not say."
+
+
+class Draft:
+    """One sentence of an answer in the making."""
+
+    def __init__(self, sentence: int, writer: Writer, decoding: Decoding) -> None:
+        self.sentence = sentence  # number in the row's source; NULL where none is quoted
+        self.writer = writer
+        self.choose = Chooser(decoding)
+        self.pieces = 0
+        self.end: str | None = None  # "stop", "length", or None while it goes on
+
+
+class Row:
+    """One prompt being answered: a sentence, and a second where it is nearly as likely."""
+
+    def __init__(self, generator: MiniGenerator, prompt: Prompt, decoding: Decoding) -> None:
+        self.generator = generator
+        self.prompt = prompt
+        self.decoding = decoding
+        self.number = 0
+        self.laid: list[src.Passage] = []
+        self.prior: list[np.ndarray] = []
+        self.places: list[Place | None] = []
+        self.drafts: list[Draft] = []
+        self.texts: list[tuple[str, str]] = []
+        self.share = [0.0] * len(prompt.used)
+        self.null = 0.0
+        self.read = 0.0
+
+    def read_in(self) -> None:
+        """Lay out the sequences; apart from making the row, since one cancelled never needs it."""
+        self.texts = [passage_of(h.chunk) for h in self.prompt.used]
+        asked, bodies = self.generator.read(self.prompt.question, self.texts)
+        task = "answer" if self.texts else "closed"
+        self.laid = [p for p, _ in lay(task, asked, bodies)]
+        self.prior = self._prior([body.spans for body, _ in bodies])
+        self.places = self._places(asked, bodies)
+
+    def _prior(self, spans: list[tuple[Span, ...]]) -> list[np.ndarray]:
+        """log p(sentence | question) up to a constant, from what the retriever's encoder sees: the
+        passage's score, as in RAG's marginalisation, and the sentence's own cosine."""
+        facts, encoder = self.generator.facts, self.generator._encoder
+        prior = [
+            np.full(p.count, facts.passage_weight * h.score)
+            for p, h in zip(self.laid, self.prompt.used, strict=False)
+        ]
+        said = [
+            text[span.start : span.end]
+            for (text, _), part, p in zip(self.texts, spans, self.laid, strict=False)
+            for span in part[: p.count]
+        ]
+        if encoder is not None and facts.sentence_weight and said:
+            asked, *vectors = encoder.encode_queries([self.prompt.question, *said])
+            cosine = np.array(vectors) @ asked
+            ends = np.cumsum([p.count for p in self.laid])[:-1]
+            for part, own in zip(prior, np.split(cosine, ends), strict=True):
+                part += facts.sentence_weight * own
+        return prior
+
+    def _places(
+        self, asked: src.Tokens, bodies: list[tuple[src.Tokens, src.Tokens]]
+    ) -> list[Place | None]:
+        """For every source token of the row, where it stands; None for special tokens."""
+        places: list[Place | None] = []
+        for number, p in enumerate(self.laid):
+            here: list[Place | None] = [None] * len(p.ids)
+            for at in range(min(len(asked.ids), src.QUESTION_TOKENS)):
+                start, end = int(asked.start[at]), int(asked.end[at])
+                word = self.prompt.question[start:end]
+                here[2 + at] = Place(-1, start, end, word.lower() if start == 0 else word)
+            if self.texts:
+                text, title = self.texts[number]
+                tokens, name = bodies[number]
+                begin = p.offset - len(name.ids[:24]) - 1
+                for at, (start, end) in enumerate(zip(name.start[:24], name.end[:24], strict=True)):
+                    here[begin + at] = Place(-1, int(start), int(end), title[start:end])
+                for at in range(min(len(tokens.ids), len(p.ids) - p.offset - 1)):
+                    start, end = int(tokens.start[at]), int(tokens.end[at])
+                    here[p.offset + at] = Place(number, start, end, text[start:end])
+            places += here
+        return places
+
+    def begin(self, selection: torch.Tensor) -> None:
+        """Decide which sentences to write from; `selection` [S] is log p of each."""
+        chosen = [NULL]
+        if len(selection) > 1 and self.texts:
+            p, best = selection[1:].softmax(0).sort(descending=True)
+            chosen = [int(best[0]) + 1]
+            # a single passage was asked for its one sentence
+            several = len(self.texts) > 1 and len(p) > 1
+            if several and float(p[1]) >= self.generator.facts.second_above:
+                chosen.append(int(best[1]) + 1)
+        sources = tuple(text for text, _ in self.texts)
+        self.drafts = [Draft(number, Writer(sources), self.decoding) for number in chosen]
+
+    def refuse(self) -> None:
+        self.drafts = [Draft(NULL, Writer((), REFUSAL), self.decoding)]
+
+    def take(self, draft: Draft, token: int, source: int, pointer: torch.Tensor) -> None:
+        """Add a word piece to a draft, or end it."""
+        if token == src.SEP:
+            draft.end = "stop"
+            return
+        draft.pieces += 1
+        at = 0
+        for number in range(len(self.share)):
+            length = len(self.laid[number].ids)
+            self.share[number] += float(pointer[at : at + length].sum())
+            at += length
+        place = self.places[source] if 0 <= source < len(self.places) else None
+        draft.writer.add(self.generator._vocabulary[token], place)
+        if sum(d.pieces for d in self.drafts) < self.decoding.max_tokens:
+            return
+        if len(self.drafts) > 1:  # half a second sentence is worth less than none
+            self.drafts.pop()
+        if self.drafts[0].pieces >= self.decoding.max_tokens:
+            self.drafts[0].end = "length"
+
+    @property
+    def finish(self) -> str | None:
+        """Why the answer ends here, or None."""
+        ends = [draft.end for draft in self.drafts]
+        return None if None in ends else "length" if "length" in ends else "stop"
+
+    @property
+    def _shown(self) -> list[tuple[int, Writer]]:
+        """The drafts to show, each with where it begins: the second once the first has ended."""
+        first, *second = self.drafts
+        if first.end is None or not second or not second[0].writer.text:
+            return [(0, first.writer)]
+        if second[0].writer.text == first.writer.text:  # the same sentence in another passage
+            return [(0, first.writer)]
+        return [(0, first.writer), (len(first.writer.text) + 1, second[0].writer)]
+
+    @property
+    def text(self) -> str:
+        said = [writer.text for _, writer in self._shown] if self.drafts else [""]
+        between = " " if said[0].endswith((".", "!", "?", "…")) else "\n"  # rows of a table
+        return between.join(said)
+
+    def answer(self, finish: str, begun: float) -> Answer:
+        total = sum(self.share)
+        return Answer(
+            text=self.text,
+            prompt=self.prompt,
+            model=self.generator.name,
+            tokens=sum(draft.pieces for draft in self.drafts),
+            finish=finish,
+            seconds={"read": self.read, "write": time.monotonic() - begun - self.read},
+            copied=tuple(
+                replace(c, start=c.start + at, end=c.end + at)
+                for at, writer in (self._shown if self.drafts else ())
+                for c in writer.copied
+            ),
+            shares=tuple(s / total for s in self.share) if total else (),
+            confidence=1.0 - self.null if self.prompt.used else None,
+        )
+
+
+def likeliest(encoded: Encoded) -> torch.Tensor:
+    """[B] the sentence most likely to hold the answer; NULL where a row has none."""
+    if encoded.selection.shape[1] == 1:
+        return torch.full((len(encoded.selection),), NULL)
+    best = encoded.selection[:, 1:].argmax(1) + 1
+    return torch.where(encoded.opens.any(1), best, NULL)
+
+
+def lay(
+    task: str, asked: src.Tokens, bodies: Sequence[tuple[src.Tokens, src.Tokens]]
+) -> list[tuple[src.Passage, int]]:
+    """Sequences of one row with the tokens cut off each; (text, title) in."""
+    if not bodies:
+        return [(src.passage(task, asked, None), 0)]
+    laid = []
+    for text, title in bodies:
+        p = src.passage(task, asked if task == "answer" else None, text, title)
+        laid.append((p, len(text.ids) - (len(p.ids) - p.offset - 1)))
+    return laid
+
+
+def passage_of(chunk: Chunk) -> tuple[str, str]:
+    """(text, title) as the model reads them: the file's name and headings say what it is about."""
+    name = chunk.document_name.rsplit(".", 1)[0].replace("-", " ").replace("_", " ")
+    return whole(chunk.content), whole(f"{name} {chunk.heading}".strip())
+
+
+def whole(text: str) -> str:
+    """Lone surrogates, which no tokenizer takes, as replacement characters: lengths stay."""
+    return _SURROGATE.sub("\ufffd", text)
