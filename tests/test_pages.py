@@ -80,9 +80,11 @@ def ask(app: AppTest, question: str) -> AppTest:
 # -- cold
 
 
-@pytest.mark.parametrize("page", ["pages/ask.py", "pages/documents.py", "streamlit_app.py"])
+@pytest.mark.parametrize(
+    "page", ["pages/ask.py", "pages/documents.py", "pages/retrievers.py", "streamlit_app.py"]
+)
 def test_every_page_starts_cold(page: str) -> None:
-    assert start(page).title[0].value in ("Ask", "Documents")
+    assert start(page).title[0].value in ("Ask", "Documents", "Retrievers")
 
 
 # -- asking
@@ -109,6 +111,27 @@ def test_settings_reach_the_question() -> None:
     app = ask(app, "Who approves travel abroad?")
     assert len(me(app).last.hits) == 2
     assert me(app).last.settings["k"] == 2
+
+
+def test_the_retriever_chosen_finds_the_passages() -> None:
+    app = start("pages/ask.py")
+    app.selectbox(key="retriever").set_value("bm25")
+    app = press(ran(app.run()), PHONE)
+    last = me(app).last
+    assert last.settings["retriever"] == "bm25"
+    assert {hit.retriever for hit in last.hits} == {"bm25"}
+    assert "above nonsense" in shown(app)
+
+
+def test_candidates_of_each_passage_are_weighed_and_shown() -> None:
+    app = start("pages/ask.py")
+    app.radio(key="fusion").set_value("marginalise")
+    app = press(ran(app.run()), PHONE)
+    m = me(app).last.marginal
+    (table,) = [d.value for d in app.dataframe]
+    assert table["candidate"][0] == m.candidates[m.winner] == me(app).last.grounded.text
+    assert len(table) == len(m.candidates)
+    assert sum(name.startswith("passage ") for name in table.columns) == len(m.prior)
 
 
 def test_earlier_turns_stay_and_can_be_cleared() -> None:

@@ -19,10 +19,11 @@ from ragdemo.evaluation import ranking
 from ragdemo.evaluation.questions import Question
 from ragdemo.evaluation.ranking import Place
 from ragdemo.evaluation.sets import EvalSet, Measure
-from ragdemo.retrieval import Retriever, floor
+from ragdemo.retrieval import RETRIEVERS, Retriever, floor
 from ragdemo.types import Chunk, Hit
 
 QUICK = 0.5  # seconds; a search faster than this is timed again, its index being there now
+QUICK_FLOOR = 0.1  # of one search; eight nonsense questions then take under a second
 MRR_DEPTH = 10
 
 Maker = Callable[[], Retriever]  # making one may load a model, and fail
@@ -48,7 +49,7 @@ def race(
     k: int,
     cancelled: threading.Event | None = None,
 ) -> Iterator[tuple[Run, ...]]:
-    """All runs so far, again and again: first each with its hits, then each with its floor.
+    """All runs so far, again and again: first each with its hits, then the slow ones' floors.
 
     A retriever that fails has its sentence in `problem`, and the others race on. Setting
     `cancelled` ends the race before the next step.
@@ -60,7 +61,10 @@ def race(
         if cancelled.is_set():
             return
         try:
-            run, ready[name] = _searched(name, make, question, k)
+            run, retriever = _searched(name, make, question, k)
+            if run.seconds < QUICK_FLOOR:
+                run = _floored(run, retriever)
+            ready[name] = retriever
         except RagdemoError as problem:
             run = Run(name, problem=str(problem), done=True)
         runs.append(run)
@@ -68,7 +72,7 @@ def race(
     for place, run in enumerate(runs):
         if cancelled.is_set():
             return
-        if run.name in ready:
+        if not run.done:
             runs[place] = _floored(run, ready[run.name])
             yield tuple(runs)
 
@@ -80,7 +84,8 @@ def _searched(name: str, make: Maker, question: str, k: int) -> tuple[Run, Retri
         prepare()
     prepared = time.perf_counter() - begun
     hits, seconds = _timed(retriever, question, k)
-    if seconds < QUICK:
+    # what a generator wrote for the question is kept: asked again, it would seem to cost nothing
+    if seconds < QUICK and not RETRIEVERS[name].needs:
         first = seconds
         hits, seconds = _timed(retriever, question, k)
         prepared += max(0.0, first - seconds)
@@ -169,19 +174,15 @@ def overlap(found: Sequence[Entry], runs: Sequence[Run]) -> list[tuple[str, str,
     return [(a, b, sum(a in e.ranks and b in e.ranks for e in found)) for a in ran for b in ran]
 
 
-def landed(run: Run, chunks: Sequence[Chunk], places: Sequence[Place]) -> int | None:
-    """Where the first passage that touches one of `places` stands, below the hits too."""
-    if rank := ranking.gold_rank(run.hits, places):
+def landed(run: Run, chunks: Sequence[Chunk], holds: Callable[[Chunk], bool]) -> int | None:
+    """The place of the first passage that holds something, also below the hits; None where none
+    is found. `chunks` as they were in the race."""
+    if rank := next((hit.rank for hit in run.hits if holds(hit.chunk)), None):
         return rank
     if run.scores is None:
         return None
-    gold = [
-        run.scores[at]
-        for at, c in enumerate(chunks)
-        if any(c.document_name == file and not set(pages).isdisjoint(c.pages)
-               for file, pages in places)
-    ]  # fmt: skip
-    best = max(gold, default=-np.inf)
+    held = [run.scores[at] for at, chunk in enumerate(chunks) if holds(chunk)]
+    best = max(held, default=-np.inf)
     if not np.isfinite(best):
         return None
     return max(int((run.scores > best).sum()), len(run.hits)) + 1

@@ -1,7 +1,8 @@
 """What a model is and weighs before anything is fetched, and fetching it.
 
 A model is a Hugging Face id or a local folder; folders and models fetched before need no network.
-Only safetensors weights are ever fetched: other formats can run code when opened.
+Only safetensors weights are ever fetched: other formats can run code when opened. What the owner
+of this machine does not allow (`policy`) is refused before the disk or the network is touched.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ragdemo import policy
 from ragdemo.errors import LimitReached, ModelUnavailable
 
 if TYPE_CHECKING:
@@ -49,7 +51,8 @@ class ModelCard:
 
 
 def describe(model: str, *, endpoint: str | None = None) -> ModelCard:
-    """Look a model up without fetching it; raises `ModelUnavailable` within about 5 seconds."""
+    """Look a model up without fetching it; raises `ModelUnavailable` within about 5 seconds, and
+    `RagdemoError` where the owner of this machine does not allow it."""
     folder = _on_disk(model)
     return _describe_folder(model, folder) if folder else _describe_info(_info(model, endpoint))
 
@@ -57,7 +60,8 @@ def describe(model: str, *, endpoint: str | None = None) -> ModelCard:
 def fetch(model: str, *, endpoint: str | None = None, most_bytes: int = MOST_BYTES) -> Path:
     """The folder that holds `model`, fetched where it has to be.
 
-    Raises `ModelUnavailable`, and `LimitReached` when it is larger than `most_bytes`.
+    Raises `ModelUnavailable`, `LimitReached` when it is larger than `most_bytes`, and
+    `RagdemoError` where the owner of this machine does not allow it.
     """
     if folder := _on_disk(model):
         return folder
@@ -86,18 +90,45 @@ def fetch(model: str, *, endpoint: str | None = None, most_bytes: int = MOST_BYT
     return Path(folder)
 
 
+def permit(model: str) -> None:
+    """Raise `RagdemoError` where a visitor may not have `model` from where its name points.
+
+    For loaders of other kinds of model (encoders, re-rankers), before they look at the name.
+    """
+    if _is_path(model):
+        policy.current().need("folders")
+    elif not _fetched(model):
+        policy.current().need("hub")
+
+
+def _is_path(model: str) -> bool:
+    """Told from the letters where folders are closed: whether one exists is nobody's business."""
+    if model.startswith((".", "~", "/", "\\")) or re.match(r"[A-Za-z]:", model):
+        return True
+    try:
+        return policy.current().folders and Path(model).is_dir()
+    except OSError:  # too long
+        return False
+
+
 def _on_disk(model: str) -> Path | None:
     """A local folder, or the copy of an earlier fetch if it is complete."""
     if not model.strip():
         raise ModelUnavailable("Name a model: an id such as 'gpt2', or a local folder.")
     try:
-        path = Path(model).expanduser()
-        if path.is_dir():
+        if _is_path(model):
+            policy.current().need("folders")
+            path = Path(model).expanduser()
+            if not path.is_dir():
+                raise ModelUnavailable(f"There is no folder '{model}' on this machine.")
             return _checked(path)
-        if path.is_absolute() or model.startswith((".", "~")):
-            raise ModelUnavailable(f"There is no folder '{model}' on this machine.")
     except (OSError, ValueError, RuntimeError) as error:  # too long, a null byte, no home
         raise ModelUnavailable(f"'{model[:80]}' is neither a model id nor a folder.") from error
+    return _fetched(model)
+
+
+def _fetched(model: str) -> Path | None:
+    """The copy of an earlier fetch if it is complete."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
@@ -137,6 +168,7 @@ def _checked(folder: Path) -> Path:
 
 
 def _info(model: str, endpoint: str | None) -> ModelInfo:
+    policy.current().need("hub")
     from huggingface_hub import HfApi
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import ipaddress
 import json
 import math
 import queue
@@ -22,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from ragdemo import policy
 from ragdemo.errors import ModelUnavailable, RagdemoError
 from ragdemo.generation.base import Step, check_batch
 from ragdemo.prompts import build, neutralise
@@ -116,8 +116,9 @@ class OpenAIGenerator:
     ) -> None:
         """`base_url` as in "https://api.openai.com/v1" or "http://localhost:11434/v1".
 
-        `allow_private=False` refuses addresses inside the network of this machine: set it where
-        strangers may type the address. Raises `ModelUnavailable` for what cannot be an endpoint.
+        `allow_private=False` refuses addresses inside the network of this machine but for those
+        that its owner named (`policy`): set it where strangers may type the address. On a public
+        host it is always so. Raises `ModelUnavailable` for what cannot be an endpoint.
         """
         self._secure, self._host, self._port, self._path = _parse(base_url)
         if not model.strip():
@@ -237,7 +238,7 @@ class OpenAIGenerator:
                     news.put((row, "end", piece.finish))
                     return
                 news.put((row, "text", piece))
-        except ModelUnavailable as error:
+        except RagdemoError as error:
             news.put((row, "error", self._redact(str(error))))
         except TimeoutError:
             news.put((row, "error", f"{self._host} stopped answering; try again later."))
@@ -321,6 +322,9 @@ class OpenAIGenerator:
         connection = make(self._host, self._port, timeout=self._patience.connect)
         row.connection = connection
         try:
+            # before connecting: whether a port inside answers is nobody's business either
+            for address in policy.addresses(self._host, self._port):
+                self._check_peer(address)
             connection.connect()
         except TimeoutError:
             raise ModelUnavailable(
@@ -336,7 +340,7 @@ class OpenAIGenerator:
                 "that the server is running."
             ) from None
         row.sock = connection.sock
-        # the address that was reached, not the name: a name may change between look-up and use
+        # and the address that was reached: a name may change between look-up and use
         self._check_peer(row.sock.getpeername()[0])
         if row.left.is_set():
             raise ModelUnavailable("Nobody waits for this answer any more.")
@@ -351,13 +355,17 @@ class OpenAIGenerator:
             ) from None
 
     def _check_peer(self, address: str) -> None:
-        ip = ipaddress.ip_address(address.split("%")[0])
-        ip = getattr(ip, "ipv4_mapped", None) or ip
-        # cloud machines hand out their credentials at a link-local address
-        if ip.is_link_local or not (self._allow_private or ip.is_global):
+        if not policy.is_inside(address):
+            return
+        allowed = policy.current()
+        named = allowed.permits(self._host, self._port)
+        if policy.gives_credentials(address) or not (
+            named or (self._allow_private and not allowed.public)
+        ):
             raise ModelUnavailable(
                 f"{self._host} is an address inside this machine's own network, which may not be "
-                "used here."
+                "used here. The owner of the server allows it with "
+                f"RAGDEMO_PRIVATE_ENDPOINTS={self._host}:{self._port}."
             )
 
     def _payload(self, row: _Row) -> dict[str, object]:

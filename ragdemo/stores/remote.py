@@ -1,7 +1,8 @@
 """What the stores that lie outside this process share: time limits, retries, one kind of error.
 
 Knows no product. `Service` runs one call to a client library and turns whatever comes out of it
-into a sentence that names the part that failed.
+into a sentence that names the part that failed. Where visitors may not use such a store
+(`policy`), there is no Service to be had.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
 from typing import TypeVar
+from urllib.parse import urlsplit
 
+from ragdemo import policy
 from ragdemo.errors import RagdemoError
 
 T = TypeVar("T")
@@ -53,7 +56,11 @@ class Service:
         passing: Callable[[Exception], bool],
         refused: Callable[[Exception], bool],
     ) -> None:
-        """`passing` tells failures worth another attempt, `refused` those of a missing right."""
+        """`passing` tells failures worth another attempt, `refused` those of a missing right.
+
+        Raises RagdemoError where the owner of this machine does not allow a store at `where`.
+        """
+        _permit(name, where)
         self.name = name
         self.where = where
         self.patience = patience
@@ -93,4 +100,30 @@ class Service:
             f"{self.name} at {self.where} already has a collection {collection!r} of vectors with "
             f"{found} dimensions; the encoder in use gives {dimension}. "
             "Choose another name for the collection, or the encoder it was made with."
+        )
+
+
+def _permit(name: str, where: str) -> None:
+    """Stop before a client library is made, which connects as it likes.
+
+    A name that leads elsewhere the next time it is looked up gets past this; that is why servers
+    are closed altogether on a public host until its owner opens them.
+    """
+    allowed = policy.current()
+    if "://" not in where:
+        allowed.need("store_files")
+        return
+    allowed.need("remote_stores")
+    try:
+        url = urlsplit(where)
+        host, port = url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
+        found = policy.addresses(host, port)
+    except (OSError, ValueError):  # ValueError holds UnicodeError
+        return  # the client library says what is wrong with the address
+    inside = [address for address in found if policy.is_inside(address)]
+    closed = allowed.public and not allowed.permits(host, port)
+    if any(map(policy.gives_credentials, found)) or (inside and closed):
+        raise RagdemoError(
+            f"{name} at {host} is inside this machine's own network, which may not be used here. "
+            f"The owner of the server allows it with RAGDEMO_PRIVATE_ENDPOINTS={host}:{port}."
         )

@@ -7,13 +7,14 @@ the next one at once. The first then cancels the work, the next one keeps what h
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 
 import streamlit as st
 
 from ragdemo import pipeline
+from ragdemo.generation.base import Generator
 from ragdemo.pipeline import Update
-from ragdemo.types import Comparison
-from ragdemo.ui import answers, cache, drawn, passages
+from ragdemo.ui import answers, cache, choosing, drawn, passages
 from ragdemo.ui.state import Visitor
 from ragdemo.ui.work import Work
 
@@ -45,11 +46,14 @@ def entry(me: Visitor) -> None:
 def settle(me: Visitor) -> None:
     """Keep the result of the question that was under way, finished or stopped."""
     work, me.working = me.working, None
-    result = work.settle() if work else None
-    if isinstance(result, Comparison):
-        me.add_turn(result)
-    elif result:
-        me.failed = result
+    settled = work.settle() if work else None
+    if settled is None:
+        return
+    update, problem = settled
+    if update and update.comparison:
+        me.add_turn(update.comparison)
+    else:
+        me.failed = problem or "Stopped before anything was written. Ask again when you like."
 
 
 def answer(me: Visitor) -> None:
@@ -61,15 +65,18 @@ def answer(me: Visitor) -> None:
         said = st.empty()
     left, right = answers.columns()
     below = st.container()
-    work = me.working = _begin(me, question)
+    generator = me.generator or cache.shared().generator
+    work = me.working = _begin(me, question, generator)
     shown = False
     try:
-        for update in work.updates():
-            said.caption(_stage(update, work))
+        for news in work.updates():
+            update = news or Update("searching")
+            said.caption(_stage(update, generator))
             if update.hits and not shown:
                 shown = True
+                floor = me.corpus.floor() if me.retriever == "dense" else None
                 with below:
-                    passages.show(me, question, update.hits, me.corpus.floor(), live=True)
+                    passages.show(me, question, update.hits, floor, live=True)
             left.text(update.grounded)
             right.text(update.baseline)
     finally:
@@ -78,27 +85,31 @@ def answer(me: Visitor) -> None:
     st.rerun()
 
 
-def _begin(me: Visitor, question: str) -> Work:
-    generator = me.generator or cache.shared().generator
+def _begin(me: Visitor, question: str, generator: Generator) -> Work[Update]:
     cancelled = threading.Event()
-    updates = pipeline.stream(
-        question,
-        me.corpus,
-        generator,
-        ask=me.ask,
-        decoding=me.decoding,
-        history=me.history(),
-        cancelled=cancelled,
-    )
-    return Work(updates, cancelled, generator)
+    make = choosing.makers(me, [me.retriever])[me.retriever]
+    options = {"ask": me.ask, "decoding": me.decoding, "history": me.history()}
+    corpus = me.corpus
+
+    def updates() -> Iterator[Update]:
+        yield Update("searching")
+        retriever = make()  # in the thread: it may load a model
+        yield from pipeline.stream(
+            question, corpus, generator, retriever=retriever, cancelled=cancelled, **options
+        )
+
+    return Work(updates(), cancelled, "Ask again; if it fails again, choose another generator.")
 
 
-def _stage(update: Update, work: Work) -> str:
-    waiting = work.waiting()
-    if waiting and not update.grounded and not update.baseline:
-        return f"In line: {waiting} before you"
-    return {
-        "searching": "Looking up passages …",
-        "reading": "Reading the passages …",
-        "writing": "Writing both answers …",
-    }.get(update.stage, "Checking the answers against the passages …")
+def _stage(update: Update, generator: Generator) -> str:
+    waiting = getattr(generator, "waiting", None)
+    before = waiting() if waiting else 0
+    if before and not update.grounded and not update.baseline:
+        return f"In line: {before} before you"
+    said = {
+        "searching": "Looking up passages",
+        "reading": "Reading the passages",
+        "writing": "Writing both answers",
+        "scoring": "Weighing the candidates",
+    }.get(update.stage, "Checking the answers against the passages")
+    return f"{said}: {update.progress} …" if update.progress else f"{said} …"

@@ -10,16 +10,16 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import streamlit as st
 
 from ragdemo.corpus import Corpus
-from ragdemo.embedding import DPREncoder, Encoder, Progress, TokenVectors, load_encoder
+from ragdemo.embedding import DPREncoder, Encoder, load_encoder
 from ragdemo.embedding.dpr import PASSAGES, QUESTIONS
 from ragdemo.errors import ModelUnavailable, RagdemoError
 from ragdemo.evaluation.questions import Question, sample_questions
 from ragdemo.generation import create
 from ragdemo.generation.base import Generator
+from ragdemo.generation.hub import MOST_BYTES, TIMEOUT, permit
 from ragdemo.loading import load_many, read_folder
 from ragdemo.retrieval.reranked import CrossEncoderScorer, QuestionLikelihood, Scorer
 from ragdemo.serving import SharedEncoder, SharedGenerator
@@ -27,32 +27,6 @@ from ragdemo.settings import Chunking
 from ragdemo.types import Chunk, Document
 
 SAMPLES = Path(__file__).resolve().parents[2] / "sample_docs"
-
-
-class Reader:
-    """An encoder that reads for one thread at a time: its worker, or a page that asks for the
-    vectors of single words. Their tokenizer takes no two at once."""
-
-    def __init__(self, encoder: Encoder) -> None:
-        self.encoder = encoder
-        self.name, self.dimension, self.limit = encoder.name, encoder.dimension, encoder.limit
-        self.similarity = encoder.similarity
-        self._one = threading.Lock()
-
-    def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
-        with self._one:
-            return self.encoder.encode_queries(texts)
-
-    def encode_passages(self, texts: Sequence[str], progress: Progress | None = None) -> np.ndarray:
-        with self._one:
-            return self.encoder.encode_passages(texts, progress)
-
-    def token_vectors(self, texts: Sequence[str]) -> list[TokenVectors]:
-        with self._one:
-            return self.encoder.token_vectors(texts)
-
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        return self.encoder.count_tokens(texts)
 
 
 class Judge:
@@ -75,7 +49,6 @@ class Shared:
         self.stage = "Starting"
         self.share = 0.0  # of the work done
         self.problem: RagdemoError | None = None
-        self.reader: Reader | None = None  # the encoder itself, for the vectors of single words
         self.encoder: Encoder | None = None
         self.generator: Generator | None = None
         self.judge: Judge | None = None  # the generator as a re-ranker
@@ -89,8 +62,7 @@ class Shared:
     def _load(self) -> None:
         try:
             self.stage, self.share = "Loading the encoder that compares meanings", 0.05
-            self.reader = Reader(load_encoder())
-            self.encoder = SharedEncoder(self.reader)
+            self.encoder = SharedEncoder(load_encoder())
             self.stage, self.share = "Loading the generator that writes answers", 0.35
             self.generator = SharedGenerator(create("mini", encoder=self.encoder))
             self.judge = Judge(QuestionLikelihood(self.generator))
@@ -185,18 +157,43 @@ def hub_generator(model: str) -> Generator:
     return SharedGenerator(create("model", model=model))
 
 
+def _to_be_had(model: str) -> str:
+    """The same id or folder, or ModelUnavailable within seconds: loading would first try for
+    minutes to reach a hub that is out of reach, and take a model of any size."""
+    permit(model)
+    if Path(model).is_dir():
+        return model
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    try:
+        if isinstance(try_to_load_from_cache(model, "model.safetensors"), str):
+            return model
+        info = HfApi().model_info(model, files_metadata=True, timeout=TIMEOUT)
+    except Exception as problem:  # the client's, its HTTP library's: they have no base in common
+        raise ModelUnavailable(
+            f"{model!r} is no folder here, and the Hugging Face hub does not have it or can't be "
+            "reached from this machine. Choose another model, or a retriever without a download."
+        ) from problem
+    size = sum(f.size or 0 for f in info.siblings or () if f.rfilename == "model.safetensors")
+    if not 0 < size <= MOST_BYTES:
+        raise ModelUnavailable(
+            f"{model!r} has no safetensors weights, or more than the {MOST_BYTES / 1e9:.0f} GB "
+            "that this app fetches. Choose another model."
+        )
+    return model
+
+
 @st.cache_resource(show_spinner=False, max_entries=2)
 def cross_encoder(model: str) -> Judge:
     """A re-ranker, fetched if need be, shared by all who choose it."""
-    return Judge(CrossEncoderScorer(model))
+    return Judge(CrossEncoderScorer(_to_be_had(model)))
 
 
 @st.cache_resource(show_spinner=False, max_entries=1)
 def dpr(questions: str, passages: str) -> Encoder:
     """A pair of encoders, fetched if need be; each visitor's vectors stay with the visitor."""
-    pair = SharedEncoder(DPREncoder(questions or QUESTIONS, passages or PASSAGES))
-    pair.similarity = DPREncoder.similarity
-    return pair
+    pair = _to_be_had(questions or QUESTIONS), _to_be_had(passages or PASSAGES)
+    return SharedEncoder(DPREncoder(*pair))
 
 
 @st.cache_resource(show_spinner=False)

@@ -7,10 +7,11 @@ import os
 import streamlit as st
 
 from ragdemo.errors import RagdemoError
+from ragdemo.fusion import FUSIONS, at_work, why_not
 from ragdemo.prompts import TEMPLATES
-from ragdemo.settings import Ask
+from ragdemo.settings import FUSED, ORDERS, Ask
 from ragdemo.types import Decoding
-from ragdemo.ui import cache, drawn
+from ragdemo.ui import cache, choosing, drawn
 from ragdemo.ui.state import Visitor
 
 KEEP = {"persist_state": "session"}  # else a switch of page forgets the value
@@ -38,13 +39,43 @@ def sidebar(me: Visitor) -> None:
             help="“And for managers?” then takes the question before it along.",
             **KEEP,
         )
+        with st.expander("How passages are found", icon=":material/manage_search:"):
+            choosing.one(me)
+        with st.expander("How passages reach the generator", icon=":material/merge:"):
+            fused = st.container()
         with st.expander("How the answer is written", icon=":material/edit_note:"):
             me.decoding = _decoding()
         with st.expander("Who writes it", icon=":material/smart_toy:"):
             _generator(me)
         with st.expander("Prompt template", icon=":material/description:"):
             template = _template(me)
-        me.ask = Ask(k=k, template=template, use_history=follow)
+        with fused:  # drawn now, placed above: it depends on the generator
+            fusion, order = _fusion(me)
+        me.ask = Ask(k, template, follow, fusion, order)
+
+
+def _fusion(me: Visitor) -> tuple[str, str]:
+    """(fusion, order) as `settings.Ask` names them."""
+    generator = me.generator or cache.shared().generator
+    if generator is None:  # the app has just been started and loads it
+        st.caption("Ready in a moment.")
+        return Ask().fusion, Ask().order
+    together = at_work("together", generator)
+    names = {"together": FUSIONS[together].title, "marginalise": FUSIONS["marginalise"].title}
+    chosen = st.radio("Fusion", list(FUSED), format_func=names.get, key="fusion", **KEEP)
+    if problem := why_not(at_work(chosen, generator), generator):
+        drawn.text(problem, look="small")
+        chosen = "together"
+    way = FUSIONS[at_work(chosen, generator)]
+    st.caption(f"{way.about} [Paper]({way.paper})")
+    ordered = chosen == "together" and together == "together"
+    order = st.selectbox(
+        "Order of the passages", list(ORDERS), key="order", disabled=not ordered,
+        help="Models use the beginning and the end of a long prompt best.", **KEEP,
+    )  # fmt: skip
+    if not ordered:
+        st.caption("Each passage is read on its own here, so their order does not matter.")
+    return chosen, order if ordered else ORDERS[0]
 
 
 def _decoding() -> Decoding:

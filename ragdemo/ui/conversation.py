@@ -6,7 +6,7 @@ import streamlit as st
 
 from ragdemo import report
 from ragdemo.errors import RagdemoError
-from ragdemo.ui import answers, drawn, passages
+from ragdemo.ui import answers, drawn, marginal, passages
 from ragdemo.ui.state import Visitor
 
 
@@ -22,6 +22,8 @@ def show(me: Visitor) -> None:
     if searched != last.question:
         drawn.text(f"Looked up as: {searched}", look="small quiet")
     answers.show(last)
+    if last.marginal:
+        marginal.show(last)
     passages.show(me, last.question, last.hits, last.floor, support=last.support)
     _save(me)
 

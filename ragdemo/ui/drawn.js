@@ -5,8 +5,8 @@
 const KINDS = new Set(
   ["support", "word", "weak", "loose", "before", "after", "copied", "note", "cite",
     "heat1", "heat2", "heat3", "heat4",
-    ...Array.from({ length: 10 }, (_, n) => `tone${n}`), "tone", "answers"]);
-const LOOKS = new Set(["small", "quiet", "strong", "title"]);
+    ...Array.from({ length: 10 }, (_, n) => `tone${n}`), "tone"]);
+const LOOKS = new Set(["small", "quiet", "strong", "title", "airy"]);
 
 function make(name, className, text) {
   const node = document.createElement(name);
@@ -127,7 +127,7 @@ function card(data, floor) {
     fill(body, open ? data.whole : data.excerpt);
   };
   box.append(body);
-  if (data.answers) box.append(make("div", "gold", "holds the answer"));
+  if (data.answers) box.append(make("div", "gold", data.answers));
   if (data.note) box.append(make("div", "about", data.note));
   return box;
 }

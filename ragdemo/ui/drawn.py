@@ -34,7 +34,7 @@ Run = dict[str, object]
 
 
 def text(body: str, marks: Iterable[Mark] = (), *, look: str = "", clipped: bool = False) -> None:
-    """Text as it stands, with marked stretches. `look`: words of "small quiet strong title"."""
+    """Text as it stands, with marked stretches. `look`: words of LOOKS in drawn.js."""
     runs(split(body, marks), look=look, clipped=clipped)
 
 
@@ -75,9 +75,13 @@ def _share(value: float, span: tuple[float, float]) -> float:
 
 
 def span(scores: Iterable[float], floor: float | None = None) -> tuple[float, float]:
-    """A scale that holds 0, all scores and the floor, for those without fixed ends."""
-    values = [0.0, *scores, *([] if floor is None else [floor])]
-    return min(values), max(values)
+    """A scale that holds all scores and the floor, for those without fixed ends; it begins or ends
+    at 0, except that scores below 0 alone (logarithms) get one of their own."""
+    values = [*scores, *([] if floor is None else [floor])]
+    low, high = min(values, default=0.0), max(values, default=0.0)
+    if high < 0:
+        return low - 0.15 * (high - low), high
+    return min(0.0, low), high
 
 
 def number(value: float) -> str:
@@ -97,7 +101,7 @@ class Card:
     score: float
     excerpt: Sequence[Run]
     whole: Sequence[Run]
-    answers: bool = False  # it touches the place where the answer stands
+    answers: str = ""  # said of it where it holds the answer
     note: str = ""
 
 

@@ -9,14 +9,10 @@ import streamlit as st
 from ragdemo.errors import RagdemoError
 from ragdemo.grounding import marked
 from ragdemo.loading.pdf import page_image
+from ragdemo.retrieval import RETRIEVERS
 from ragdemo.types import Chunk, Hit, Span, Support
 from ragdemo.ui import drawn
 from ragdemo.ui.state import Visitor
-
-SCALES = {
-    "dense": "Score: cosine of question and passage, how near their meanings are. 1 is the same "
-    "meaning; the black line is what nonsense questions reach on these documents.",
-}
 
 
 def show(
@@ -34,7 +30,7 @@ def show(
         return
     drawn.runs(
         [
-            {"text": SCALES.get(hits[0].retriever, "Score: higher is nearer.") + " "},
+            {"text": f"{_scale(hits[0].retriever)} "},
             {"text": "Underlined", "kinds": ["word"]},
             {"text": ": words of the question. "},
             {"text": "Green", "kinds": ["support"]},
@@ -42,9 +38,33 @@ def show(
         ],
         look="small quiet",
     )
+    on = drawn.span((hit.score for hit in hits), floor)
     for number, hit in enumerate(hits, start=1):
         evidence = [s.evidence for s in support if s.citation == number and s.evidence]
-        _card(me, number, question, hit, floor, evidence, live)
+        _card(me, number, question, hit, floor, on, evidence, live)
+
+
+def _scale(retriever: str) -> str:
+    """What a score means, and its range."""
+    if retriever not in RETRIEVERS:
+        return "Score: higher is nearer."
+    choice = RETRIEVERS[retriever]
+    line = " The black line is what nonsense questions reach on these documents."
+    return f"{choice.title}: {choice.about}{line}"
+
+
+def _score(hit: Hit, floor: float | None, on: tuple[float, float]) -> None:
+    said = f"Score {drawn.number(hit.score)}"
+    if floor is not None:
+        side = "above" if hit.score >= floor else "below"
+        said += f", {drawn.number(abs(hit.score - floor))} {side} nonsense"
+    drawn.text(said, look="small")
+    label = f"Score {drawn.number(hit.score)}"
+    if hit.retriever == "dense":
+        drawn.score(hit.score, floor, f"{label} on a scale to 1")
+    else:
+        ends = (drawn.number(on[0]) if on[0] else "0", drawn.number(on[1]) if on[1] else "0")
+        drawn.score(hit.score, floor, label, span=on, ends=ends)
 
 
 def place(me: Visitor, chunk: Chunk) -> str:
@@ -65,6 +85,7 @@ def _card(
     question: str,
     hit: Hit,
     floor: float | None,
+    on: tuple[float, float],
     evidence: Sequence[Span],
     live: bool,
 ) -> None:
@@ -81,12 +102,7 @@ def _card(
             )
             where = " · ".join(part for part in (place(me, chunk), chunk.heading) if part)
             drawn.text(where, look="small quiet")
-            if hit.retriever == "dense":
-                above = "" if floor is None else f", {_above(hit.score - floor)} nonsense"
-                drawn.text(f"Score {hit.score:.2f}{above}", look="small")
-                drawn.score(hit.score, floor, f"Score {hit.score:.2f} on a scale to 1")
-            else:
-                drawn.text(f"Score {hit.score:.3f} ({hit.retriever})", look="small")
+            _score(hit, floor, on)
         with words:
             marks = [(span, "word") for span in marked(question, chunk.text)]
             marks += [(span, "support") for span in evidence]
@@ -95,10 +111,6 @@ def _card(
             drawn.text(chunk.text, marks, clipped=True)
             if not live:
                 _page(me, number, hit, evidence[0].start if evidence else 0)
-
-
-def _above(margin: float) -> str:
-    return f"{abs(margin):.2f} {'above' if margin >= 0 else 'below'}"
 
 
 @st.fragment
