@@ -14,6 +14,7 @@ import streamlit as st
 from ragdemo import pipeline
 from ragdemo.generation.base import Generator
 from ragdemo.pipeline import Update
+from ragdemo.serving import Place, Ticket
 from ragdemo.ui import answers, cache, choosing, drawn, passages
 from ragdemo.ui.state import Visitor
 from ragdemo.ui.work import Work
@@ -71,7 +72,7 @@ def answer(me: Visitor) -> None:
     try:
         for news in work.updates():
             update = news or Update("searching")
-            said.caption(_stage(update, generator))
+            said.caption(_stage(update, work.place()))
             if update.hits and not shown:
                 shown = True
                 floor = me.corpus.floor() if me.retriever == "dense" else None
@@ -98,14 +99,13 @@ def _begin(me: Visitor, question: str, generator: Generator) -> Work[Update]:
             question, corpus, generator, retriever=retriever, cancelled=cancelled, **options
         )
 
-    return Work(updates(), cancelled, "Ask again; if it fails again, choose another generator.")
+    ticket = Ticket(cancelled=cancelled)
+    return Work(updates(), ticket, "Ask again; if it fails again, choose another generator.")
 
 
-def _stage(update: Update, generator: Generator) -> str:
-    waiting = getattr(generator, "waiting", None)
-    before = waiting() if waiting else 0
-    if before and not update.grounded and not update.baseline:
-        return f"In line: {before} before you"
+def _stage(update: Update, place: Place | None) -> str:
+    if place and place.before and not update.grounded and not update.baseline:
+        return f"In line: {place.before} before you, about {place.seconds:.0f} s"
     said = {
         "searching": "Looking up passages",
         "reading": "Reading the passages",

@@ -30,7 +30,7 @@ SAMPLES = Path(__file__).resolve().parents[2] / "sample_docs"
 
 
 class Judge:
-    """A re-ranker's scorer that reads one batch at a time, whoever asks."""
+    """A cross-encoder that reads one batch at a time, whoever asks."""
 
     def __init__(self, scorer: Scorer) -> None:
         self.name = scorer.name
@@ -51,7 +51,7 @@ class Shared:
         self.problem: RagdemoError | None = None
         self.encoder: Encoder | None = None
         self.generator: Generator | None = None
-        self.judge: Judge | None = None  # the generator as a re-ranker
+        self.judge: Scorer | None = None  # the generator as a re-ranker
         self.files: dict[str, bytes] = {}  # the samples' bytes by document id
         self.documents: list[Document] = []
         self._indexed: dict[Chunking, Corpus] = {}
@@ -65,7 +65,7 @@ class Shared:
             self.encoder = SharedEncoder(load_encoder())
             self.stage, self.share = "Loading the generator that writes answers", 0.35
             self.generator = SharedGenerator(create("mini", encoder=self.encoder))
-            self.judge = Judge(QuestionLikelihood(self.generator))
+            self.judge = QuestionLikelihood(self.generator)
             self.stage, self.share = "Reading the sample documents", 0.5
             self._read()
             self.indexed(Chunking(), self._told)

@@ -9,6 +9,7 @@ import streamlit as st
 from ragdemo.errors import RagdemoError
 from ragdemo.fusion import FUSIONS, at_work, why_not
 from ragdemo.prompts import TEMPLATES
+from ragdemo.serving import SharedGenerator
 from ragdemo.settings import FUSED, ORDERS, Ask
 from ragdemo.types import Decoding
 from ragdemo.ui import cache, choosing, drawn
@@ -203,7 +204,10 @@ def _endpoint(me: Visitor) -> None:
     ):  # the owner's key goes to the owner's endpoint only
         key = usual.get("key", "")
     try:
-        me.generator = OpenAIGenerator(url, model, key, allow_private=_private())
+        # behind a line of its own, where time-outs and the way out when somebody stops are
+        me.generator = SharedGenerator(
+            OpenAIGenerator(url, model, key, allow_private=_private()), remote=True
+        )
     except RagdemoError as problem:
         me.generator = None
         drawn.problem(problem)

@@ -15,6 +15,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from ragdemo.errors import Cancelled
+from ragdemo.serving import Ticket
 from ragdemo.ui import drawn
 from ragdemo.ui.state import Job, Visitor
 from ragdemo.ui.work import Work
@@ -42,7 +43,7 @@ def start(me: Visitor, kind: str, updates: Callable[[Reins], Iterator[Any]]) -> 
     stop(me)
     me.problems.pop(kind, None)
     reins = Reins()
-    me.job = Job(kind, Work(updates(reins), reins.cancelled), reins)
+    me.job = Job(kind, Work(updates(reins), Ticket(cancelled=reins.cancelled)), reins)
 
 
 def stop(me: Visitor) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 from ragdemo.errors import ModelUnavailable, RagdemoError
+from ragdemo.serving import Place, Ticket
 
 BEAT = 0.1  # seconds between two looks at the thread
 GRACE = 0.8  # seconds a stopped piece of work gets to hand over what it has
@@ -21,16 +22,15 @@ T = TypeVar("T")
 
 
 class Work(Generic[T]):
-    """Runs `updates`, each of which tells all so far; `cancelled` is the event that they watch.
+    """Runs `updates`, each of which tells all so far, under `ticket`, whose event they watch: once
+    it is set, they leave any line of the models they wait in.
 
     `advice` completes the sentence about an unforeseen failure.
     """
 
-    def __init__(
-        self, updates: Iterator[T], cancelled: threading.Event, advice: str = "Try again."
-    ) -> None:
+    def __init__(self, updates: Iterator[T], ticket: Ticket, advice: str = "Try again.") -> None:
         self._updates = updates
-        self._cancelled = cancelled
+        self._ticket = ticket
         self._advice = advice
         self._news: queue.SimpleQueue[T | None] = queue.SimpleQueue()
         self._ended = threading.Event()
@@ -41,9 +41,10 @@ class Work(Generic[T]):
 
     def _run(self) -> None:
         try:
-            for update in self._updates:
-                self._last = update
-                self._news.put(update)
+            with self._ticket:
+                for update in self._updates:
+                    self._last = update
+                    self._news.put(update)
         except RagdemoError as problem:
             self._problem = problem
         except Exception as problem:  # the page must not wait for ever
@@ -80,7 +81,11 @@ class Work(Generic[T]):
             update = news
 
     def cancel(self) -> None:
-        self._cancelled.set()
+        self._ticket.cancelled.set()
+
+    def place(self) -> Place | None:
+        """Where it stands in a model's line; None while it waits in none."""
+        return self._ticket.place()
 
     def settle(self) -> tuple[T | None, str] | None:
         """The last news and why there is no more ("" where all went well); None for all but the
