@@ -19,10 +19,11 @@ import numpy as np
 from ragdemo.chunking import chunk
 from ragdemo.embedding import Encoder, Progress
 from ragdemo.errors import DocumentError, IndexMismatch, RagdemoError
-from ragdemo.settings import MIB, Chunking
+from ragdemo.facts import loads, value
+from ragdemo.settings import MIB, Chunking, Limits
 from ragdemo.stores import VectorStore
 from ragdemo.stores.faiss import FaissStore
-from ragdemo.types import Block, Chunk, Document, FileReport, Page, Span
+from ragdemo.types import Chunk, Document, FileReport
 
 # Questions no handbook answers: what they score is what a nonsense question scores here.
 NONSENSE = (
@@ -37,6 +38,7 @@ NONSENSE = (
 )
 FORMAT = "ragdemo-index-1"
 IMPORT_BYTES = 200 * MIB  # unpacked size of an imported index
+_LONGEST = Limits().characters
 
 
 class Corpus:
@@ -265,7 +267,7 @@ class Corpus:
                     f"in use is {encoder.name!r}: its vectors mean nothing here. "
                     "Switch the encoder, or index the documents again."
                 )
-            corpus = cls(encoder, Chunking(**facts["chunking"]), store)
+            corpus = cls(encoder, value(Chunking, facts["chunking"]), store)
             start, read = 0, []
             for item in facts["documents"]:
                 document = _document(item)
@@ -294,28 +296,28 @@ def _unpack(data: bytes) -> tuple[dict, np.ndarray]:
         sizes = {info.filename: info.file_size for info in archive.infolist()}
         if set(sizes) != {"index.json", "vectors.npy"} or sum(sizes.values()) > IMPORT_BYTES:
             raise ValueError("not an index, or too large")
-        facts = json.loads(archive.read("index.json"))
+        facts = loads(archive.read("index.json"))
         vectors = np.load(io.BytesIO(archive.read("vectors.npy")), allow_pickle=False)
     if facts["format"] != FORMAT or vectors.ndim != 2 or vectors.shape[1] != facts["dimension"]:
         raise ValueError("unknown format")
     return facts, vectors
 
 
-def _document(item: dict) -> Document:
-    blocks = tuple(
-        Block(**{**b, "header": Span(**b["header"]) if b["header"] else None})
-        for b in item["blocks"]
-    )
-    report = item["report"]
-    if report is not None:
-        lists = ("empty_pages", "scanned_pages", "notes")
-        report = FileReport(**{k: tuple(v) if k in lists else v for k, v in report.items()})
-    pages = tuple(Page(**p) for p in item["pages"])
-    return Document(item["id"], item["name"], item["text"], pages, blocks, report)
+def _document(item: object) -> Document:
+    document = value(Document, item, longest=_LONGEST)
+    pages, end = document.pages, len(document.text)
+    spans = [*pages, *document.blocks, *(b.header for b in document.blocks if b.header)]
+    if not pages or any(not 0 <= s.start <= s.end <= end for s in spans):
+        raise ValueError("an offset lies outside its text")
+    return document
 
 
-def _chunk(item: dict, document: Document) -> Chunk:
-    made = Chunk(**{**item, "pages": tuple(item["pages"])})
+def _chunk(item: object, document: Document) -> Chunk:
+    made = value(Chunk, item, longest=_LONGEST)
     if document.text[made.start : made.end] != made.text or made.document_id != document.id:
         raise ValueError("a chunk does not match its document")
+    if not 0 <= made.start <= made.end:
+        raise ValueError("an offset lies outside its text")
+    if not {*made.pages} <= {page.number for page in document.pages}:
+        raise ValueError("a chunk names a page that is not there")
     return made

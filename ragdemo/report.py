@@ -8,21 +8,20 @@ script, fetches nothing (its policy forbids it) and everything in it is escaped.
 from __future__ import annotations
 
 import json
-import math
-import types
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict
 from html import escape
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 from ragdemo.errors import DocumentError
+from ragdemo.facts import loads, value
 from ragdemo.settings import MIB
 from ragdemo.text import clean
 from ragdemo.types import Answer, Comparison, Hit, Marginal, Span, Support
 
 FORMAT = "ragdemo-comparison-1"
 MOST_BYTES = 5 * MIB
-_LONGEST = 400_000  # characters of one text
+LATER = {Comparison: {"marginal"}}  # fields that a file saved before them lacks
 
 
 def to_json(comparison: Comparison) -> str:
@@ -39,10 +38,10 @@ def from_json(data: bytes | str) -> Comparison:
             f"This file is larger than the {MOST_BYTES // MIB} MiB a saved comparison may have."
         )
     try:
-        facts = json.loads(data, parse_constant=_refuse)
+        facts = loads(data)
         if facts["format"] != FORMAT:
             raise ValueError("unknown format")
-        comparison = _value(Comparison, facts["comparison"])
+        comparison = value(Comparison, facts["comparison"], later=LATER)
         _check(comparison)
     except Exception as problem:  # any broken outside file ends in one sentence
         raise DocumentError(
@@ -50,68 +49,6 @@ def from_json(data: bytes | str) -> Comparison:
             f"({type(problem).__name__}). Save it again as JSON and open the new file."
         ) from problem
     return comparison
-
-
-def _refuse(name: str) -> None:
-    raise ValueError(f"{name} is no number here")
-
-
-def _value(kind: Any, value: Any) -> Any:
-    """`value` from JSON as the type `kind`; raises ValueError or TypeError where it is not one."""
-    origin = get_origin(kind)
-    if origin in (Union, types.UnionType):
-        if value is None:
-            return None
-        return _value(next(k for k in get_args(kind) if k is not type(None)), value)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise TypeError("a list was expected")
-        return tuple(_value(get_args(kind)[0], v) for v in value)
-    if origin is Mapping:
-        inner = get_args(kind)[1]
-        return {_text(k): _value(inner, v) for k, v in _object(value).items()}
-    if is_dataclass(kind):
-        hints = get_type_hints(kind)
-        names = {f.name for f in fields(kind)}
-        # a file saved before a field was added lacks it
-        later = {"marginal"} if kind is Comparison else set()
-        if not names - later <= set(_object(value)) <= names:
-            raise ValueError(f"the fields of {kind.__name__} were expected")
-        return kind(**{name: _value(hints[name], inner) for name, inner in value.items()})
-    if kind is float and type(value) in (int, float) and math.isfinite(value):
-        return float(value)
-    if kind is str:
-        return _text(value)
-    if kind is object:
-        return _plain(value)
-    if type(value) is kind:
-        return value
-    raise TypeError(f"{kind} was expected")
-
-
-def _object(value: Any) -> dict:
-    if not isinstance(value, dict):
-        raise TypeError("an object was expected")
-    return value
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or len(value) > _LONGEST:
-        raise TypeError("a text was expected")
-    if clean(value)[0] != value:  # control characters: not written by us, and offsets would move
-        raise ValueError("the text holds characters that ragdemo never writes")
-    return value
-
-
-def _plain(value: Any) -> Any:
-    """A setting: a plain value, or a flat object of them."""
-    if isinstance(value, dict):
-        return {_text(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, str):
-        return _text(value)
-    if value is None or type(value) in (bool, int, float):
-        return value
-    raise TypeError("a plain value was expected")
 
 
 def _check(c: Comparison) -> None:

@@ -44,13 +44,14 @@ def clean(text: str) -> tuple[str, int]:
     return kept, len(text) - len(kept)
 
 
-_HIDDEN = frozenset(
-    "\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff\ufffe\uffff"
-)
+HIDDEN = frozenset(
+    "\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff\ufffe\uffff\u061c"
+    "\u2060\u2061\u2062\u2063\u2064\u206a\u206b\u206c\u206d\u206e\u206f\ufff9\ufffa\ufffb\u180e"
+) | {chr(code) for code in range(0xE0000, 0xE0080)}  # tags: a second ASCII that nobody sees
 
 
 def _unwanted(character: str) -> bool:
-    return unicodedata.category(character) in ("Cc", "Cs") or character in _HIDDEN
+    return unicodedata.category(character) in ("Cc", "Cs") or character in HIDDEN
 
 
 def fold(text: str) -> str:

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 # A module may import from its own layer and the ones before it.
 LAYERS = [
-    {"types", "errors", "settings", "text", "policy"},
+    {"types", "errors", "settings", "text", "policy", "facts"},
     {"loading", "chunking", "embedding", "stores", "prompts", "generation"},
     {"corpus"},
     {"retrieval", "fusion", "grounding", "serving"},

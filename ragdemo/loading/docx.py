@@ -10,13 +10,14 @@ from __future__ import annotations
 import io
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 from xml.etree import ElementTree
 
 from ragdemo.errors import DocumentError
-from ragdemo.loading import child
+from ragdemo.loading import child, hidden
 from ragdemo.loading.build import Builder
 from ragdemo.settings import Limits
 from ragdemo.types import Document, FileReport
@@ -152,6 +153,8 @@ class _Reader:
         self._xml = xml
         self._body = ElementTree.fromstring(xml["word/document.xml"])
         self._lists: set[str] = set()  # styles of list items
+        self._vanishing: set[str] = set()  # styles whose text Word does not show
+        self._hidden: Counter[str] = Counter()  # characters by kind, see `hidden.KINDS`
         self._levels = self._heading_styles()
         self._numbered = False
 
@@ -161,6 +164,8 @@ class _Reader:
             yield from self._blocks(body)
         for part, kind in (("footnotes", "Footnote"), ("endnotes", "Endnote")):
             yield from self._notes(part, kind)
+        for kind, characters in self._hidden.items():
+            yield {"note": hidden.note(kind, characters)}
         running = [
             text
             for part, xml in self._xml.items()
@@ -195,6 +200,8 @@ class _Reader:
                 levels[key] = 1
             elif outline is not None and outline.get(f"{_W}val", "9") in "012345678":
                 levels[key] = int(outline.get(f"{_W}val", "0")) + 1
+            if _on(style.find(f"{_W}rPr/{_W}vanish")):
+                self._vanishing.add(key)
             if title.lower().startswith(("list bullet", "list number")):
                 self._lists.add(key)
         for key in based:
@@ -254,7 +261,7 @@ class _Reader:
                 paragraphs = (self._text(p).strip() for p in cell.iter(f"{_W}p"))
                 cells.append(" ".join(p for p in paragraphs if p))
                 span = cell.find(f"{_W}tcPr/{_W}gridSpan")
-                if span is not None and span.get(f"{_W}val", "1").isdigit():
+                if span is not None and span.get(f"{_W}val", "1").isdecimal():
                     cells += [""] * min(int(span.get(f"{_W}val", "1")) - 1, 20)
             if not rows and row.find(f"{_W}trPr/{_W}tblHeader") is not None:
                 marked = True
@@ -283,6 +290,9 @@ class _Reader:
         stack = [element]
         while stack:
             here = stack.pop()
+            if here.tag == f"{_W}r" and (kind := self._unseen(here, element)):
+                letters = "".join(t.text or "" for t in here.iter(f"{_W}t"))
+                self._hidden[kind] += len("".join(letters.split()))
             if here.tag == f"{_W}t":
                 parts.append(here.text or "")
             elif here.tag in (f"{_W}tab", f"{_W}ptab"):
@@ -299,6 +309,31 @@ class _Reader:
                 parts.append("\n")  # a paragraph within a text box
             stack.extend(reversed(here))
         return "".join(parts)
+
+    def _unseen(self, run: ElementTree.Element, paragraph: ElementTree.Element) -> str:
+        """The kind of hidden text that a run is, told from the run and its named styles; "" where
+        it is none."""
+        look = run.find(f"{_W}rPr")
+        vanish = look.find(f"{_W}vanish") if look is not None else None
+        if vanish is not None:
+            return "marked" if _on(vanish) else ""
+        named = look.find(f"{_W}rStyle") if look is not None else None
+        styles = {_style(paragraph), named.get(f"{_W}val", "") if named is not None else ""}
+        if styles & self._vanishing:
+            return "marked"
+        if look is None:
+            return ""
+        size, colour = look.find(f"{_W}sz"), look.find(f"{_W}color")
+        half_points = size.get(f"{_W}val", "") if size is not None else ""
+        if half_points.isdecimal() and int(half_points[:6]) < 2 * hidden.TINY_POINTS:
+            return "tiny"
+        white = colour is not None and colour.get(f"{_W}val", "").upper() == "FFFFFF"
+        return "white" if white else ""
+
+
+def _on(switch: ElementTree.Element | None) -> bool:
+    """Word's switches are on unless they say otherwise."""
+    return switch is not None and switch.get(f"{_W}val", "1").lower() not in ("0", "false", "off")
 
 
 def _content(parent: ElementTree.Element) -> Iterator[ElementTree.Element]:

@@ -7,6 +7,7 @@ furniture. Nothing is fetched. Parsing runs in the limited child (`parse` there)
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from html.parser import HTMLParser
@@ -14,6 +15,7 @@ from typing import Any
 
 from ragdemo.loading import child
 from ragdemo.loading.build import Builder
+from ragdemo.loading.hidden import note
 from ragdemo.loading.plain import decode
 from ragdemo.settings import Limits
 from ragdemo.types import Document, FileReport
@@ -26,6 +28,28 @@ _INLINE = frozenset(
 )
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _MAX_CELLS = 200  # a row
+_VOID = frozenset("area base br col embed hr img input link meta source track wbr".split())
+# a tag of the first kind ends an open one of the second without a word
+_CLOSES = {
+    **{tag: {tag} for tag in ("li", "option", "tr")},
+    **{tag: {"td", "th"} for tag in ("td", "th")},
+    **{tag: {"p"} for tag in "p div ul ol table section h1 h2 h3 h4 h5 h6 pre".split()},
+}
+# what inline styles hide with; style sheets are not read
+_UNSEEN = (
+    (
+        "marked",
+        re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden|opacity\s*:\s*0*\.?0+(?![.\d])"),
+    ),
+    ("tiny", re.compile(r"font-size\s*:\s*(?:0*\.?0+(?![.\d])|(?:0?\.\d+|1(?:\.\d+)?)\s*p[xt]\b)")),
+    (
+        "white",
+        re.compile(
+            r"(?<![\w-])color\s*:\s*(?:white|#fff(?:fff)?\b|rgb\(\s*255,\s*255,\s*255\s*\))"
+        ),
+    ),
+)
+_MAX_VEILED = 1_000  # tags open inside a hidden one; looking through them costs time
 _CHARSET = re.compile(rb"<meta[^>]{0,200}charset\s*=\s*[\"']?([\w.:-]{1,40})", re.IGNORECASE)
 
 
@@ -51,6 +75,8 @@ def load_html(
                     if not pieces:
                         raise child.nothing_read(message["end"], name, limits)
                     hit = child.ended(message["end"], name, "the text up to there was read", limits)
+            elif "note" in message:
+                notes.append(message["note"])
             else:
                 builder.piece(message)
                 pieces += 1
@@ -86,6 +112,8 @@ def parse(data: bytes, options: dict[str, Any]) -> Iterator[dict[str, Any]]:
     reader.close()
     reader.flush()
     yield from reader.take()
+    for kind, characters in reader.hidden.items():
+        yield {"note": note(kind, characters)}
 
 
 class _Reader(HTMLParser):
@@ -103,6 +131,9 @@ class _Reader(HTMLParser):
         self._first_row_cells = 0
         self._items: list[str] = []
         self._pre = 0
+        self.hidden: Counter[str] = Counter()  # characters by kind, see `hidden.KINDS`
+        self._veiled: list[str] = []  # tags open since one that hides what it holds
+        self._veil = ""  # and in which way
 
     def take(self) -> list[dict[str, Any]]:
         taken, self._pieces = self._pieces, []
@@ -116,6 +147,7 @@ class _Reader(HTMLParser):
             if tag == "body":  # a head that was never closed
                 self._dropping.clear()
             return
+        self._look(tag, attrs)
         if tag == "br":
             self._add("\n")
             return
@@ -154,6 +186,8 @@ class _Reader(HTMLParser):
             if tag in self._dropping:
                 del self._dropping[self._dropping.index(tag) :]
             return
+        if tag in self._veiled:
+            del self._veiled[len(self._veiled) - 1 - self._veiled[::-1].index(tag) :]
         if tag in _INLINE or tag == "br":
             return
         if tag in ("td", "th", "tr"):
@@ -173,7 +207,27 @@ class _Reader(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if not self._dropping:
+            if self._veiled:
+                self.hidden[self._veil] += len("".join(data.split()))
             self._add(data if self._pre else re.sub(r"\s+", " ", data))
+
+    def _look(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Keep `_veiled`, the tags that are open inside a hidden one, that one included."""
+        if self._veiled and self._veiled[-1] in _CLOSES.get(tag, ()):
+            self._veiled.pop()
+        if tag in _VOID:
+            return
+        if self._veiled:
+            if len(self._veiled) < _MAX_VEILED:
+                self._veiled.append(tag)
+            return
+        given = dict(attrs)
+        style = (given.get("style") or "").lower()
+        found = "marked" if "hidden" in given else ""
+        found = found or next((kind for kind, look in _UNSEEN if look.search(style)), "")
+        if found and not (found == "white" and "background" in style):
+            self._veil = found
+            self._veiled.append(tag)
 
     def _add(self, text: str) -> None:
         (self._words if self._cell is None else self._cell).append(text)

@@ -18,6 +18,7 @@ from ragdemo.errors import DocumentError
 from ragdemo.loading import child
 from ragdemo.loading.build import Builder
 from ragdemo.loading.furniture import find_furniture
+from ragdemo.loading.hidden import note
 from ragdemo.loading.layout import Line, Table
 from ragdemo.loading.prose import Vocabulary, flow
 from ragdemo.settings import Limits
@@ -38,6 +39,7 @@ class RawPage:
     height: float = 0.0
     images: float = 0.0
     broken: bool = False
+    hidden: dict[str, int] = field(default_factory=dict)  # characters by kind, see `hidden.KINDS`
 
 
 def load_pdf(
@@ -101,6 +103,7 @@ def load_pdf(
             f"Pictures without text: {_pages(scanned)}. Scanned pages need text recognition (OCR) "
             "before they can be searched."
         )
+    notes += _hidden(pages[: builder.pages])
     return builder.document(
         FileReport(
             name,
@@ -150,6 +153,7 @@ def _raw_page(message: dict[str, Any]) -> RawPage:
         height=message.get("height", 0.0),
         images=message.get("images", 0.0),
         broken=message.get("broken", False),
+        hidden=message.get("hidden", {}),
     )
     for item in message.get("lines", ()):
         if item[0] == "line":
@@ -159,6 +163,17 @@ def _raw_page(message: dict[str, Any]) -> RawPage:
             _, group, lefts, y, bottom, header, rows = item
             page.items.append(Table(rows, lefts, header, y, bottom, group))
     return page
+
+
+def _hidden(pages: Sequence[RawPage]) -> list[str]:
+    """A note for each kind of hidden text."""
+    kinds = dict.fromkeys(kind for page in pages for kind in page.hidden)
+    notes = []
+    for kind in kinds:
+        with_it = [page for page in pages if kind in page.hidden]
+        characters = sum(page.hidden[kind] for page in with_it)
+        notes.append(note(kind, characters, _pages([page.number for page in with_it])))
+    return notes
 
 
 def _length(item: Line | Table) -> int:

@@ -4,7 +4,8 @@ pdfium reads; what pdfium refuses goes to pypdf, slower but forgiving. Nothing h
 than one page: headings, paragraphs and running headers need the whole file and are `pdf.py`'s.
 
 A page's message: {"page": 1, "label": "i", "lines": [["line", group, x0, x1, y, size, bold,
-text, cells], ["table", group, lefts, y, bottom, header, rows]], "images": 0.9, "width", "height"}.
+text, cells], ["table", group, lefts, y, bottom, header, rows]], "images": 0.9, "width", "height",
+"hidden": {"tiny": 40}}, the last only where there is hidden text.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import pypdfium2 as pdfium
 import pypdfium2.raw as c
 
 from ragdemo.errors import DocumentError, PasswordNeeded
+from ragdemo.loading import pdf_hidden
+from ragdemo.loading.hidden import OCR
 from ragdemo.loading.layout import Line, Rule, Table, Word, arrange
 
 _MAX_CHARACTERS = 100_000  # a page; a dense one holds about 6,000
@@ -28,6 +31,7 @@ _MAX_OBJECTS = 3_000  # drawn objects looked at for a table's rules
 _MAX_RULES = 2_000  # a page; a drawing, not a table, has more
 _MAX_SEGMENTS = 400  # pieces of one drawn path
 _MAX_OUTLINE = 2_000
+_OCR_SHARE = 0.5  # invisible letters on a page that pictures cover so far were recognised in them
 _THIN = 4.0  # points; what is thinner is a rule, not a box
 _SOFT = "\u00ad"
 # pdfium writes U+0002 or U+FFFE for a hyphen at a line's end, and leaves the line break out
@@ -171,6 +175,7 @@ def _page(page: pdfium.PdfPage) -> dict[str, Any]:
         else:
             arranged = arrange(_words(raw, text, view), _rules(page, view))
             lines = [_message(item) for item in arranged]
+        hidden = pdf_hidden.find(page, raw, [match.span() for match in _WORD.finditer(text)])
     finally:
         textpage.close()
     message: dict[str, Any] = {"lines": lines, "width": width, "height": height}
@@ -178,6 +183,10 @@ def _page(page: pdfium.PdfPage) -> dict[str, Any]:
         message["cut"] = count - _MAX_CHARACTERS
     if len("".join(text.split())) < 20:
         message["images"] = _image_share(page, width * height)
+    if "invisible" in hidden and _image_share(page, width * height) >= _OCR_SHARE:
+        hidden[OCR] = hidden.pop("invisible")
+    if hidden:
+        message["hidden"] = hidden
     return message
 
 

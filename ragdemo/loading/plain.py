@@ -36,7 +36,7 @@ def decode(data: bytes, name: str, declared: str | None = None) -> tuple[str, li
     sample = data[:4096]
     if sample.count(0) > 0.3 * len(sample):  # UTF-16 without its mark: every other byte is 0
         even, odd = sample[::2].count(0), sample[1::2].count(0)
-        if min(even, odd) * 10 > max(even, odd):
+        if len(data) % 2 or min(even, odd) * 10 > max(even, odd):
             raise _no_text(name)
         return _lossy(data, "utf-16-le" if odd > even else "utf-16-be")
     if b"\x00" in sample or sum(b < 9 or 13 < b < 27 for b in sample) > 0.1 * len(sample):

@@ -60,7 +60,7 @@ class Service:
 
         Raises RagdemoError where the owner of this machine does not allow a store at `where`.
         """
-        _permit(name, where)
+        permit(name, where)
         self.name = name
         self.where = where
         self.patience = patience
@@ -103,11 +103,14 @@ class Service:
         )
 
 
-def _permit(name: str, where: str) -> None:
-    """Stop before a client library is made, which connects as it likes.
+def permit(name: str, where: str, *, allow_private: bool = True) -> None:
+    """Raise RagdemoError where a store may not lie at `where`: before a client library is made,
+    which connects as it likes.
 
-    A name that leads elsewhere the next time it is looked up gets past this; that is why servers
-    are closed altogether on a public host until its owner opens them.
+    `allow_private=False`, for addresses that strangers type, refuses those inside the network of
+    this machine but for those that its owner named; on a public host it is always so. A name that
+    leads elsewhere the next time it is looked up gets past this; that is why servers are closed
+    altogether on a public host until its owner opens them.
     """
     allowed = policy.current()
     if "://" not in where:
@@ -121,7 +124,7 @@ def _permit(name: str, where: str) -> None:
     except (OSError, ValueError):  # ValueError holds UnicodeError
         return  # the client library says what is wrong with the address
     inside = [address for address in found if policy.is_inside(address)]
-    closed = allowed.public and not allowed.permits(host, port)
+    closed = not allowed.permits(host, port) and (allowed.public or not allow_private)
     if any(map(policy.gives_credentials, found)) or (inside and closed):
         raise RagdemoError(
             f"{name} at {host} is inside this machine's own network, which may not be used here. "

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 import streamlit as st
 
+from ragdemo import policy
 from ragdemo.errors import RagdemoError
 from ragdemo.fusion import FUSIONS, at_work, why_not
 from ragdemo.prompts import TEMPLATES
@@ -192,7 +191,7 @@ def _endpoint(me: Visitor) -> None:
             placeholder="from the app's secrets" if usual.get("key") else "",
         )  # fmt: skip
         sent = st.form_submit_button("Use it", icon=":material/link:")
-    if not _private():
+    if not policy.current().private_endpoints:
         st.caption(
             "Addresses inside this machine's own network, such as Ollama's, work where the app was "
             "started with `RAGDEMO_PRIVATE_ENDPOINTS=1`."
@@ -206,7 +205,7 @@ def _endpoint(me: Visitor) -> None:
     try:
         # behind a line of its own, where time-outs and the way out when somebody stops are
         me.generator = SharedGenerator(
-            OpenAIGenerator(url, model, key, allow_private=_private()), remote=True
+            OpenAIGenerator(url, model, key, allow_private=False), remote=True
         )
     except RagdemoError as problem:
         me.generator = None
@@ -214,11 +213,6 @@ def _endpoint(me: Visitor) -> None:
         return
     me.keys += 1  # an empty field: the key is in the generator now and nowhere else
     st.rerun()
-
-
-def _private() -> bool:
-    """Off unless the owner says so: on a public host, visitors could reach its inner network."""
-    return bool(os.environ.get("RAGDEMO_PRIVATE_ENDPOINTS"))
 
 
 def _secret() -> dict[str, str]:

@@ -10,6 +10,7 @@ from ragdemo import policy
 from ragdemo.corpus import Corpus
 from ragdemo.errors import RagdemoError
 from ragdemo.stores import STORES
+from ragdemo.stores.remote import permit
 from ragdemo.ui import drawn
 from ragdemo.ui.state import Visitor
 from ragdemo.ui.store import StoreMaker
@@ -47,6 +48,9 @@ def section(me: Visitor) -> None:
 
 
 def _outside(me: Visitor, name: str) -> None:
+    if name == "milvus" and not policy.current().store_files:
+        st.caption("Files of vectors work where the app was started with `RAGDEMO_STORE_FILES=1`.")
+        return
     if name != "milvus" and not policy.current().remote_stores:
         st.caption("Servers work where the app was started with `RAGDEMO_REMOTE_STORES=1`.")
         return
@@ -68,7 +72,8 @@ def _outside(me: Visitor, name: str) -> None:
         )
         sent = st.form_submit_button("Keep the vectors there", icon=":material/database:")
     if sent:
-        _move(me, StoreMaker(name, {key: value for key, value in options.items() if value}))
+        given = {key: value for key, value in options.items() if value}
+        _move(me, StoreMaker(name, given), typed=given.get("url") or given.get("uri") or "")
 
 
 def _milvus(me: Visitor) -> dict[str, object]:
@@ -92,9 +97,12 @@ def _key(me: Visitor, label: str) -> str:
     )  # fmt: skip
 
 
-def _move(me: Visitor, maker: StoreMaker | None) -> None:
-    """Into a new corpus over the new store; the old one stays where that fails."""
+def _move(me: Visitor, maker: StoreMaker | None, typed: str = "") -> None:
+    """Into a new corpus over the new store, at an address somebody `typed`; the old one stays
+    where that fails."""
     try:
+        if typed:
+            permit(STORES[maker.name].title, typed, allow_private=False)
         with st.spinner("Moving the vectors …"):
             moved(me, maker)
     except RagdemoError as problem:

@@ -126,7 +126,7 @@ def _report(me: Visitor, number: int, report: FileReport) -> None:
 def _losses(report: FileReport) -> bool:
     return bool(
         report.empty_pages or report.scanned_pages or report.hit_limit or report.repaired
-        or report.dropped_characters
+        or report.dropped_characters or any("idden" in note for note in report.notes)
     )  # fmt: skip
 
 
