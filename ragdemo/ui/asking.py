@@ -21,8 +21,8 @@ from ragdemo.ui.work import Work
 
 EXAMPLES = (
     "What is our company's mobile phone policy?",
-    "How many days of annual leave do I get?",
-    "Can I work from another country?",
+    "How soon must I report a lost work phone?",
+    "How many days a week may I work from home?",
     "Which pets may I bring to the office?",
 )
 
