@@ -24,7 +24,7 @@ from ragdemo.training.mini_tensors import Tensors
 from ragdemo.types import Span
 
 WEIGHTS = tuple((p, s) for p in (0.0, 3.0, 6.0, 10.0) for s in (0.0, 4.0, 8.0, 12.0, 18.0))
-MOST_WRONG = 0.05  # answerable questions refused: worse for a demo than a weak answer, marked as weak
+MOST_WRONG = 0.05  # answerable ones refused: worse for a demo than a weak answer marked as weak
 SECONDS = 0.35  # share of answers that get a second sentence
 SOURCES = ("squad_train_subset", "pages")  # an encyclopedia's questions and a handbook's
 QUESTIONS = 125  # of each
