@@ -99,6 +99,11 @@ class Chunk:
         """What models read: the table header that belongs to it, then the text."""
         return f"{self.context}\n{self.text}" if self.context else self.text
 
+    def holds(self, other: Chunk) -> bool:
+        """`other` is this stretch of the document or lies inside it."""
+        same = self.document_id == other.document_id
+        return same and self.start <= other.start and other.end <= self.end
+
 
 @dataclass(frozen=True, slots=True)
 class Hit:

@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -49,18 +50,18 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-@pytest.fixture(scope="session")
-def app_url() -> Iterator[str]:
-    """The real app, started once."""
+@contextmanager
+def served(script: str, **variables: str) -> Iterator[str]:
+    """The real app started from this file of the project, with these environment variables set."""
     port = free_port()
     command = [
-        sys.executable, "-m", "streamlit", "run", "streamlit_app.py", f"--server.port={port}",
+        sys.executable, "-m", "streamlit", "run", script, f"--server.port={port}",
         "--server.address=127.0.0.1", "--server.headless=true", "--server.fileWatcherType=none",
     ]  # fmt: skip
     process = subprocess.Popen(
         command,
         cwd=ROOT,
-        env={**os.environ, "RAGDEMO_PRIVATE_ENDPOINTS": "1"},  # the tests' own slow endpoint
+        env={**os.environ, **variables},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -77,6 +78,14 @@ def app_url() -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(10)
+
+
+@pytest.fixture(scope="session")
+def app_url() -> Iterator[str]:
+    """The real app, started once."""
+    # the tests' own slow endpoint lies in this machine
+    with served("streamlit_app.py", RAGDEMO_PRIVATE_ENDPOINTS="1") as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import subprocess
-import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, free_port
+from conftest import ROOT, served
 
 from asgi import HEADERS, Headers, content_policy, inline_hashes
 
@@ -61,28 +57,8 @@ def test_headers_replace_those_that_are_there():
 @pytest.fixture(scope="module")
 def strict_url() -> Iterator[str]:
     """The app behind asgi.py, as README says to start it."""
-    port = free_port()
-    command = [
-        sys.executable, "-m", "streamlit", "run", "asgi.py", f"--server.port={port}",
-        "--server.address=127.0.0.1", "--server.headless=true", "--server.fileWatcherType=none",
-    ]  # fmt: skip
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=dict(os.environ), stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    url = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(f"{url}/_stcore/health", timeout=1).read()
-                break
-            except OSError:
-                assert process.poll() is None, "the app ended while starting"
-                time.sleep(0.2)
+    with served("asgi.py") as url:
         yield url
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 @pytest.mark.parametrize("path", ["/", "/documents", "/static/manifest.json", "/_stcore/health"])

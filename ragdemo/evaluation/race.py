@@ -128,8 +128,8 @@ def entries(runs: Sequence[Run], chunks: Sequence[Chunk]) -> list[Entry]:
     found: dict[str, tuple[Chunk, dict[str, int]]] = {}
     for run in runs:
         for hit in run.hits:
-            inside = [c for c in alone.values() if _holds(hit.chunk, c)]
-            for chunk in inside or [c for c in chunks if _holds(hit.chunk, c)][:1]:
+            inside = [c for c in alone.values() if hit.chunk.holds(c)]
+            for chunk in inside or [c for c in chunks if hit.chunk.holds(c)][:1]:
                 ranks = found.setdefault(chunk.id, (chunk, {}))[1]
                 ranks.setdefault(run.name, hit.rank)
     order = sorted(found.values(), key=lambda e: -sum(1 / (1 + r) for r in e[1].values()))
@@ -138,11 +138,6 @@ def entries(runs: Sequence[Run], chunks: Sequence[Chunk]) -> list[Entry]:
         Entry(_label(at), chunk, ranks, _deeper(runs, ranks, place[chunk.id]))
         for at, (chunk, ranks) in enumerate(order)
     ]
-
-
-def _holds(outer: Chunk, inner: Chunk) -> bool:
-    same = outer.document_id == inner.document_id
-    return same and outer.start <= inner.start and inner.end <= outer.end
 
 
 def _label(number: int) -> str:

@@ -128,7 +128,7 @@ def squad(path: Path, encoder: Encoder, progress: Progress | None) -> EvalSet:
 
     def recall(k: int) -> Measure:
         # a hit of joined paragraphs finds each of them
-        return Measure(k, lambda key, hits: float(any(_holds(h, gold[key]) for h in hits[:k])))
+        return Measure(k, lambda key, hits: float(any(h.chunk.holds(gold[key]) for h in hits[:k])))
 
     return EvalSet(
         title=f"squad ({len(different):,} paragraphs of {len(corpus.documents)} articles)",
@@ -190,12 +190,6 @@ def load_set(
     if name == "squad":
         return squad(data / "eval" / "squad1_dev_39articles.jsonl.xz", encoder, progress)
     return beir(name, data / "eval" / "beir" / name, encoder, progress)
-
-
-def _holds(hit: Hit, gold: Chunk) -> bool:
-    found = hit.chunk
-    same = found.document_id == gold.document_id
-    return same and found.start <= gold.start and gold.end <= found.end
 
 
 def _opened(path: Path):

@@ -4,6 +4,8 @@ Three stages share the time: copying (find the sentence that holds these words),
 several passages with near misses and refusals. Every step minimises
   - log p(target | question, passages)          the language-model loss of the mixture head
   - log p(the tokens that hold the answer)      the selector; [CLS] where nothing holds it
+Copying is learnt long before choosing, so a growing share of the steps leaves the first, and with
+it the decoder, out: half as dear again.
 Resumable from `OUT/checkpoint.pt`, seeded, bf16 where the processor has it, batches of similar
 length; `--minutes` bounds a run and the learning rate reaches zero at its end.
 """
@@ -29,6 +31,7 @@ from ragdemo.generation.mini.weights import save as save_weights
 from ragdemo.training.loop import Losses, Progress, Run, fit, resume
 from ragdemo.training.mini_calibrate import calibrate
 from ragdemo.training.mini_data import (
+    TRICKY,
     Item,
     Mixer,
     closed_items,
@@ -49,13 +52,24 @@ class Stage:
     refuse: float = 0.0  # share of rows without an answer
     ask: float = 0.0  # share of rows that write the question
     closed: float = 0.0  # share of rows without passages; they cost a tenth of the others
+    tricks: float = 0.0  # share of questions that look answered, and of those asked beside them
+    choose: float = 0.0  # share of the rows that only choose, and write nothing
     copies: bool = False  # the warm-up's made-up queries instead of questions
 
 
 STAGES = (
     Stage("copy", 0.06, copies=True),
-    Stage("one passage", 0.40, several=0.3, refuse=0.05, ask=0.1, closed=0.2),
-    Stage("several passages", 1.0, several=0.85, refuse=0.15, ask=0.1, closed=0.15),
+    Stage("one", 0.40, several=0.3, refuse=0.05, ask=0.1, closed=0.2),
+    Stage(
+        "several",
+        1.0,
+        several=0.85,
+        refuse=0.15,
+        ask=0.15,
+        closed=0.15,
+        tricks=0.25,
+        choose=0.6,
+    ),
 )
 CAP_TOKENS = 3_600  # encoder tokens in a batch on two cores; a GPU takes ten times that
 CAP_ROWS = 24
@@ -70,11 +84,14 @@ def losses(model: MiniModel, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     what an answer is written from.
     """
     encoded = model.encode(batch.source)
-    step = model.decode(batch.inputs, encoded)
     kept = batch.labels > 0
-    # rows that find nothing to copy lose ten times as much a token and would drown the others
-    weight = torch.where(batch.selects, 1.0, FREE_WEIGHT)[kept.nonzero()[:, 0]]
-    write = -log_likelihood(step, encoded, batch.labels, kept) * weight
+    if kept.any():
+        step = model.decode(batch.inputs, encoded)
+        # rows that find nothing to copy lose ten times as much a token and would drown the others
+        weight = torch.where(batch.selects, 1.0, FREE_WEIGHT)[kept.nonzero()[:, 0]]
+        write = (-log_likelihood(step, encoded, batch.labels, kept) * weight).mean()
+    else:
+        write = torch.zeros(())
     if batch.selects.any():
         spot = encoded.spot.masked_fill(~batch.spots, -1e4).logsumexp(1)
         held = torch.zeros_like(encoded.selection)
@@ -84,15 +101,21 @@ def losses(model: MiniModel, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         select = -place[batch.selects].mean()
     else:
         select = torch.zeros(())
-    return (write.mean() if write.numel() else torch.zeros(())), select
+    return write, select
 
 
 def batches(
-    draw: Callable[[], Item], encoder: Tensors, rng: random.Random, cap: int
+    draw: Callable[[bool], Item],
+    encoder: Tensors,
+    rng: random.Random,
+    cap: int,
+    choose: float = 0.0,
 ) -> Iterator[Batch]:
-    """Endless batches of rows of similar length under `cap` encoder tokens."""
+    """Endless batches of rows of similar length under `cap` encoder tokens, with `choose` chance
+    of those whose rows only choose; `draw` is told whether a row will be written."""
     while True:
-        pool = [draw() for _ in range(160)]
+        write = rng.random() >= choose
+        pool = [draw(write) for _ in range(160)]
         # characters / 4.2 is close enough to word pieces for packing
         sizes = {
             id(i): sum(len(p.text) + len(i.question) + 30 for p in i.passages) / 4.2 + 12
@@ -111,7 +134,7 @@ def batches(
             total += sizes[id(item)]
         rng.shuffle(packed)
         for items in packed:
-            yield encoder.batch(items)
+            yield encoder.batch(items, write)
 
 
 def found(text: str, short: tuple[str, ...]) -> bool:
@@ -154,7 +177,11 @@ def watch(
     }
 
 
-WATCHED = {"": ("squad_train_subset", "qed_train"), "pages ": ("pages",)}
+WATCHED = {
+    "": ("squad_train_subset", "qed_train"),
+    "pages ": ("pages",),
+    "tricks ": TRICKY,  # alone with their passage
+}
 
 
 def watched_items(
@@ -166,6 +193,8 @@ def watched_items(
     told = [i for i in pool if i.target and i.short]
     silent = [i for i in pool if not i.target]
     yes = rng.sample(told, min(count, len(told)))
+    if sources == TRICKY:
+        return yes + rng.sample(silent, min(count, len(silent)))
     no = rng.sample(silent, min(count // 3, len(silent)))
     return [mixer.beside(i, 1.0, rng) for i in yes] + no
 
@@ -218,16 +247,18 @@ class Draws:
         stage = next(s for s in self.stages if share <= s.until)
         if stage != self._stage:
             self._stage = stage
-            self._stream = batches(self._draw, self.encoder, self.rng, self.cap)
+            self._stream = batches(self._draw, self.encoder, self.rng, self.cap, stage.choose)
         return next(self._stream)
 
-    def _draw(self) -> Item:
+    def _draw(self, write: bool) -> Item:
         stage = self._stage
         if stage.copies:
             return next(self.copies)
-        if self.rng.random() < stage.closed:
+        if write and self.rng.random() < stage.closed:
             return next(self.closed)
-        return self.mixer.draw(stage.several, stage.refuse, stage.ask)
+        if self.rng.random() < stage.tricks:
+            return self.mixer.trick(stage.several)
+        return self.mixer.draw(stage.several, stage.refuse, stage.ask if write else 0.0)
 
 
 def train(
@@ -295,10 +326,15 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--cap", type=int, default=CAP_TOKENS, help="encoder tokens in a batch")
     parser.add_argument("--peak", type=float, default=1.0, help="factor on the learning rates")
-    parser.add_argument("--skip-copying", action="store_true", help="leave the warm-up out")
+    parser.add_argument(
+        "--from-stage",
+        choices=[s.name for s in STAGES],
+        default=STAGES[0].name,
+        help="leave the earlier stages out: for a model that can what they teach",
+    )
     given = parser.parse_args(argv)
     run = Run(given.minutes, given.steps, given.seed, given.device)
-    stages = tuple(s for s in STAGES if not (given.skip_copying and s.copies))
+    stages = STAGES[[s.name for s in STAGES].index(given.from_stage) :]
     train(
         given.data, given.out, run, start=given.start, cap=given.cap, peak=given.peak, stages=stages
     )

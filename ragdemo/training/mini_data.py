@@ -20,13 +20,13 @@ from pathlib import Path
 from ragdemo.errors import RagdemoError
 from ragdemo.text import content_words, sentences, words
 from ragdemo.training.mini_pages import fill, read_pages
+from ragdemo.training.mini_tricks import QUESTIONED, read_questions, trick_rows
 from ragdemo.types import Span
 
 # How often a source's rows are drawn, relative to their number: natural questions over real
 # prose count fully; synthetic, fairy-tale and one-sentence sources are thinned.
 SOURCES = {
     "squad_train_subset": 1.0,
-    "squad2_9articles": 1.5,
     "qed_train": 1.0,
     "reqa_squad_sentences": 0.7,
     "conditionalqa_train": 1.0,
@@ -37,6 +37,8 @@ SOURCES = {
     "openstax_glossary": 0.3,
     "medquad": 0.1,
 }
+# questions that their passage seems to answer, among others: drawn by Mixer.trick, both alike
+TRICKY = ("squad2_9articles", "tricks")
 WRITTEN = {
     "pages",
     "openstax_glossary",
@@ -85,14 +87,16 @@ def load(data: Path) -> tuple[list[Item], list[Item]]:
     Sources that are not in the folder are left out; `RagdemoError` where none is there.
     """
     train, watch = [], []
-    paths = {name: data / "train" / f"{name}.jsonl.xz" for name in SOURCES}
+    paths = {name: data / "train" / f"{name}.jsonl.xz" for name in (*SOURCES, TRICKY[0])}
     if not any(path.exists() for path in paths.values()):
         raise RagdemoError(f"{data}/train holds none of {', '.join(SOURCES)} (.jsonl.xz).")
     for name, path in paths.items():
-        for row in read(path) if path.exists() else ():
-            item = item_of(row, name)
-            if item is None:
-                continue
+        rows = read(path) if path.exists() else []
+        items = [item for row in rows if (item := item_of(row, name))]
+        if name == QUESTIONED:
+            asked = trick_rows(rows, read_questions())
+            items += [item for row in asked if (item := item_of(row, "tricks"))]
+        for item in items:
             (watch if held_out(item.passages[0].title) else train).append(item)
     for page in read_pages():
         (watch if held_out(page["title"]) else train).extend(page_items(page, random.Random(0)))
@@ -280,10 +284,31 @@ class _Ranked:
         return [self.texts[i] for i in found[0]]
 
 
+class _Shuffled:
+    """Draws without replacement, each item about `weight` times a round, shuffled anew after it."""
+
+    def __init__(self, items: list[Item], weights: list[float], rng: random.Random) -> None:
+        self._items = items
+        self._weights = weights
+        self._rng = rng
+        self._queue: list[Item] = []
+
+    def next(self) -> Item:
+        if not self._queue:
+            self._queue = [
+                item
+                for item, weight in zip(self._items, self._weights, strict=True)
+                for _ in range(int(weight + self._rng.random()))
+            ]
+            self._rng.shuffle(self._queue)
+        return self._queue.pop()
+
+
 class Mixer:
     """Draws items and makes them harder: split passages, near misses, no answer, other tasks.
 
-    The public rows come without replacement; the invented pages are filled anew for each draw.
+    The public rows come without replacement, and so do the tricky ones; the invented pages are
+    filled anew for each draw.
 
     Near misses are the passages that BM25 ranks highest for the question among all training
     passages, without those that hold an accepted answer.
@@ -291,11 +316,13 @@ class Mixer:
 
     def __init__(self, items: list[Item], rng: random.Random) -> None:
         self.rng = rng
-        self.items = [i for i in items if i.source != "pages"]
+        public = [i for i in items if i.source in SOURCES]
+        tricky = [i for i in items if i.source in TRICKY]
         self.pages = [p for p in read_pages() if not held_out(p["title"])]
-        self._queue: list[Item] = []
+        self._next = _Shuffled(public, [SOURCES[i.source] for i in public], rng).next
+        self._trick = _Shuffled(tricky, [1.0] * len(tricky), rng).next
         own = [i for i in items if i.source == "pages"]
-        self._public = _Ranked([i.passages[0] for i in self.items])
+        self._public = _Ranked([i.passages[0] for i in public + tricky])
         self._own = _Ranked([i.passages[0] for i in own]) if own else self._public
         self.names: dict[tuple[bool, int], list[str]] = defaultdict(list)
         for item in items:
@@ -318,6 +345,11 @@ class Mixer:
         ]
         best = misses[: 2 * count]
         return rng.sample(best, min(count, len(best)))
+
+    def trick(self, several: float) -> Item:
+        """A question that its passage seems to answer and does not, or one asked beside such; most
+        of them about that passage alone, where the reader must judge each word."""
+        return self.beside(self._trick(), several / 2, bare_too=True)
 
     def draw(self, several: float, refuse: float, ask: float) -> Item:
         """One item: with `several` chance of near misses beside the gold passage, `refuse` of an
@@ -383,23 +415,18 @@ class Mixer:
     def _of_a_page(self) -> Item:
         return self.rng.choice(page_items(self.rng.choice(self.pages), self.rng))
 
-    def _next(self) -> Item:
-        """Without replacement, each source weighted, shuffled again at the end."""
-        if not self._queue:
-            weights = [SOURCES[i.source] for i in self.items]
-            self._queue = [
-                i
-                for i, weight in zip(self.items, weights, strict=True)
-                for _ in range(int(weight + self.rng.random()))
-            ]
-            self.rng.shuffle(self._queue)
-        return self._queue.pop()
-
-    def beside(self, item: Item, several: float, rng: random.Random | None = None) -> Item:
-        """The item with near misses beside its gold passage, with `several` chance."""
+    def beside(
+        self,
+        item: Item,
+        several: float,
+        rng: random.Random | None = None,
+        bare_too: bool = False,
+    ) -> Item:
+        """The item with near misses beside its gold passage, with `several` chance; always where
+        that is bare, unless `bare_too`."""
         rng = rng or self.rng
         item = _shorten(item, rng)
-        bare = len(item.passages[0].text) < 400  # a lone sentence teaches no choosing
+        bare = len(item.passages[0].text) < 400 and not bare_too  # one sentence needs no choosing
         if rng.random() >= several and not bare:
             return item
         most = rng.choice((300, 450, 850)) if item.source == "pages" else 450

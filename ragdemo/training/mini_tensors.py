@@ -42,13 +42,15 @@ class Tensors:
         laid = [src.passage(item.task, asked, b, t) for b, t in zip(bodies, titles, strict=True)]
         return laid, bodies
 
-    def batch(self, items: list[Item]) -> Batch:
+    def batch(self, items: list[Item], write: bool = True) -> Batch:
+        """The items' tensors; without `write` there is nothing to write, only to choose."""
         rows, spots, targets = [], [], []
         for item in items:
             laid, bodies = self.rows(item)
             rows.append(laid)
             spots.append(self._spots(item, laid, bodies))
-            target = src.tokenize(self.tokenizer, [item.target])[0].ids[: TARGET_TOKENS - 1]
+            said = item.target if write else ""
+            target = src.tokenize(self.tokenizer, [said])[0].ids[: TARGET_TOKENS - 1]
             targets.append(target.tolist())
         source = src.batch(rows)
         width = max(len(t) for t in targets) + 1

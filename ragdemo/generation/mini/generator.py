@@ -170,7 +170,8 @@ class MiniGenerator:
         allowed = self._writable([row.prompt for row, _ in drafts])
         for piece in pieces(self._model, encoded, choose, allowed):
             for place, (row, draft) in enumerate(drafts):
-                if draft.end is None:
+                # what a visitor has stopped grows no further
+                if draft.end is None and not cancelled[row.number].is_set():
                     row.take(
                         draft,
                         int(piece.ids[place]),

@@ -214,7 +214,7 @@ class MiniModel(nn.Module):
             input_ids=target,
             encoder_hidden_states=encoded.states,
             encoder_attention_mask=encoded.valid.long(),
-            past_key_values=cache,
+            cache=cache,
             use_cache=cache is not None,
         ).last_hidden_state  # [B, T, D]
         scores = self.query(hidden) @ encoded.keys.transpose(1, 2) / hidden.shape[-1] ** 0.5
