@@ -157,7 +157,7 @@ class _Running:
         out = self._model(
             input_ids=ids,
             attention_mask=self._mask,
-            past_key_values=self._cache,
+            cache=self._cache,
             use_cache=True,
             **extra,
         )

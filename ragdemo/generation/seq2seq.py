@@ -161,8 +161,8 @@ class _Running:
             encoder_outputs=BaseModelOutput(last_hidden_state=self._states),
             attention_mask=self._mask,
             decoder_input_ids=ids,
-            past_key_values=self._cache,
+            cache=self._cache,
             use_cache=True,
         )
-        self._cache = out.past_key_values
+        self._cache = out.cache
         return out.logits.float()

@@ -134,7 +134,9 @@ def batches(
             total += sizes[id(item)]
         rng.shuffle(packed)
         for items in packed:
-            yield encoder.batch(items, write)
+            batch = encoder.batch(items, write)
+            if batch.selects.any() or batch.labels.any():
+                yield batch
 
 
 def found(text: str, short: tuple[str, ...]) -> bool:
@@ -258,7 +260,10 @@ class Draws:
             return next(self.closed)
         if self.rng.random() < stage.tricks:
             return self.mixer.trick(stage.several)
-        return self.mixer.draw(stage.several, stage.refuse, stage.ask if write else 0.0)
+        while True:
+            item = self.mixer.draw(stage.several, stage.refuse, stage.ask if write else 0.0)
+            if write or item.task == "answer":
+                return item
 
 
 def train(
