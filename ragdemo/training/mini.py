@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 
 from ragdemo.embedding import minilm_path
 from ragdemo.generation.mini.decode import greedy_ids
-from ragdemo.generation.mini.model import NULL, MiniModel, from_minilm, log_likelihood
+from ragdemo.generation.mini.model import AROUND, NULL, MiniModel, from_minilm, log_likelihood
 from ragdemo.generation.mini.weights import Facts
 from ragdemo.generation.mini.weights import load as load_weights
 from ragdemo.generation.mini.weights import save as save_weights
@@ -65,10 +65,10 @@ STAGES = (
         1.0,
         several=0.85,
         refuse=0.15,
-        ask=0.15,
-        closed=0.15,
+        ask=0.35,
+        closed=0.1,
         tricks=0.25,
-        choose=0.6,
+        choose=0.5,
     ),
 )
 CAP_TOKENS = 3_600  # encoder tokens in a batch on two cores; a GPU takes ten times that
@@ -86,10 +86,11 @@ def losses(model: MiniModel, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     encoded = model.encode(batch.source)
     kept = batch.labels > 0
     if kept.any():
-        step = model.decode(batch.inputs, encoded)
+        told = model.focused(encoded, batch.about, AROUND)
+        step = model.decode(batch.inputs, told)
         # rows that find nothing to copy lose ten times as much a token and would drown the others
         weight = torch.where(batch.selects, 1.0, FREE_WEIGHT)[kept.nonzero()[:, 0]]
-        write = (-log_likelihood(step, encoded, batch.labels, kept) * weight).mean()
+        write = (-log_likelihood(step, told, batch.labels, kept) * weight).mean()
     else:
         write = torch.zeros(())
     if batch.selects.any():

@@ -367,7 +367,9 @@ class Mixer:
             return self.draw(several, refuse, ask)
         if rng.random() < ask:
             short = _shorten(item, rng, 500)
-            return replace(short, task="ask", target=item.question, question="")
+            # mostly told which sentence it is about; without, its likelihood re-ranks passages
+            gold = short.gold if rng.random() < 0.7 else ()
+            return replace(short, task="ask", target=item.question, question="", gold=gold)
         if item.source in WRITTEN and rng.random() < 0.1:
             return replace(item, task="closed", passages=(), gold=())
         if rng.random() < refuse:

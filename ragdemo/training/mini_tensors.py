@@ -9,7 +9,7 @@ import torch
 
 from ragdemo.embedding import minilm_path
 from ragdemo.generation.mini import source as src
-from ragdemo.generation.mini.model import SourceBatch
+from ragdemo.generation.mini.model import NULL, SourceBatch
 from ragdemo.training.mini_data import Item
 
 TARGET_TOKENS = 80
@@ -22,6 +22,7 @@ class Batch:
     labels: torch.Tensor  # [B, T] target + [SEP], 0 where nothing is to be written
     spots: torch.Tensor  # [B, N] bool: tokens that hold the answer, or [CLS] for "not here"
     selects: torch.Tensor  # [B] bool: rows with a selection to learn
+    about: torch.Tensor  # [B] the sentence that a question is to be written about, or NULL
 
 
 class Tensors:
@@ -44,11 +45,12 @@ class Tensors:
 
     def batch(self, items: list[Item], write: bool = True) -> Batch:
         """The items' tensors; without `write` there is nothing to write, only to choose."""
-        rows, spots, targets = [], [], []
+        rows, spots, targets, about = [], [], [], []
         for item in items:
             laid, bodies = self.rows(item)
             rows.append(laid)
             spots.append(self._spots(item, laid, bodies))
+            about.append(_sentence(item, bodies))
             said = item.target if write else ""
             target = src.tokenize(self.tokenizer, [said])[0].ids[: TARGET_TOKENS - 1]
             targets.append(target.tolist())
@@ -68,6 +70,7 @@ class Tensors:
             torch.from_numpy(labels),
             torch.from_numpy(marked),
             torch.from_numpy(marked.any(1)),
+            torch.tensor(about),
         )
 
     def _spots(self, item: Item, laid: list[src.Passage], bodies: list[src.Tokens]) -> np.ndarray:
@@ -89,3 +92,11 @@ class Tensors:
             room = len(parts[number]) - at - 1
             parts[number][at : at + min(room, len(inside))] = inside[:room]
         return np.concatenate(parts)
+
+
+def _sentence(item: Item, bodies: list[src.Tokens]) -> int:
+    """Number of the sentence that a question to be written is about."""
+    if item.task != "ask" or not item.gold:
+        return NULL
+    inside = bodies[0].end > item.gold[0][1].start
+    return int(bodies[0].sentence[inside.argmax()]) + 1 if inside.any() else NULL

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from ragdemo.generation.mini import source as src
@@ -49,6 +51,28 @@ class Asker:
         return token
 
 
+class WholeWords:
+    """Keeps words whole that are copied from the passages: a piece inside a word comes only after
+    the one that stands before it there, and no word ends before its end. Left free, a model this
+    small joins the head of one name to the tail of another."""
+
+    def __init__(self, tokens: Sequence[int], inner: torch.Tensor) -> None:
+        """`tokens` are the row's source; `inner` [V] is True for pieces that go on with a word."""
+        self._tokens = tokens
+        self._inner = inner
+
+    def pending(self, source: int) -> int | None:
+        """The piece that must follow the one copied from this place, in the middle of a word."""
+        if not 0 <= source < len(self._tokens) - 1:
+            return None
+        following = self._tokens[source + 1]
+        return following if self._inner[following] else None
+
+    def begin(self, probabilities: torch.Tensor) -> torch.Tensor:
+        """p [V] where only a new word may begin."""
+        return probabilities.masked_fill(self._inner, 0.0)
+
+
 class Chooser:
     """Greedy or sampled, but never the same three word pieces twice: a model this small would
     otherwise go round in circles when it answers from memory (as BART does by default)."""
@@ -65,7 +89,12 @@ class Chooser:
         if barred := self._after.get(last):
             logs[barred] = -torch.inf
         token = pick(logs, self._decoding, self._random)
+        self.note(token)
+        return token
+
+    def note(self, token: int) -> None:
+        """A piece that was written, chosen here or not."""
+        last = tuple(self._written[-2:])
         if len(last) == 2:
             self._after.setdefault(last, []).append(token)
         self._written.append(token)
-        return token

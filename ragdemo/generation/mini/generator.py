@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from ragdemo.embedding import Encoder, native_bf16
@@ -18,15 +19,17 @@ from ragdemo.generation.base import Step, check_batch, stop_if
 from ragdemo.generation.mini import source as src
 from ragdemo.generation.mini.choosing import OPENERS, Asker
 from ragdemo.generation.mini.decode import TINY, pieces, text_log_likelihoods
-from ragdemo.generation.mini.model import NULL, Encoded, log_likelihood
+from ragdemo.generation.mini.model import AROUND, NULL, Encoded, log_likelihood
 from ragdemo.generation.mini.row import REFUSAL, Draft, Row, lay, likeliest, passage_of, whole
 from ragdemo.generation.mini.surface import Writer
 from ragdemo.generation.mini.weights import load
 from ragdemo.generation.scoring import slices
+from ragdemo.text import content_words
 from ragdemo.types import Chunk, Decoding, Hit, Prompt, Segment
 
 FOLDER = Path(__file__).resolve().parents[2] / "models" / "mini"
-STARTS = 3  # questions tried for a chunk
+SENTENCES, STARTS = 3, 2  # sentences of a chunk, and opening words, that questions are tried for
+LEADS_BACK = 4.0  # a cosine of 0.1 outweighs this many tenths of a nat a word piece
 
 
 class MiniGenerator:
@@ -55,6 +58,7 @@ class MiniGenerator:
         ]
         words = torch.tensor([not t.startswith("[") for t in self._vocabulary])
         words[src.SEP] = True
+        self.inner = torch.tensor([t.startswith("##") for t in self._vocabulary])
         digits = torch.tensor([any(c.isdigit() for c in t) for t in self._vocabulary])
         # beside passages, numbers are copied and never written from memory
         self._allowed = {"answer": words & ~digits, "closed": words}
@@ -154,7 +158,7 @@ class MiniGenerator:
                 row.refuse()
                 yield Step(number, REFUSAL, row.answer("refused", begun))
                 continue
-            row.begin(encoded.selection[place])
+            row.begin(encoded.selection[place], encoded.tokens[place].tolist())
             drafts += [(row, draft) for draft in row.drafts]
             places += [place] * len(row.drafts)
         if not drafts:
@@ -164,7 +168,7 @@ class MiniGenerator:
 
         def choose(probabilities: torch.Tensor) -> torch.Tensor:
             both = zip(drafts, probabilities, strict=True)
-            return torch.tensor([draft.choose(p) for (_, draft), p in both])
+            return torch.tensor([draft.pick(p) for (_, draft), p in both])
 
         living = {id(row): row for row, _ in drafts}
         allowed = self._writable([row.prompt for row, _ in drafts])
@@ -244,14 +248,20 @@ class MiniGenerator:
 
     @torch.inference_mode()
     def ask(self, chunks: Sequence[Chunk]) -> list[str]:
-        """A question for each chunk that the chunk answers: of one for each of the `STARTS`
-        likeliest opening words, the one with the likeliest words."""
+        """A question for each chunk that the chunk answers.
+
+        Of several, about its fullest sentences and with the likeliest opening words, the one that
+        is likeliest and leads back to the chunk: round-trip consistency (Alberti et al. 2019,
+        https://arxiv.org/abs/1906.05416) by the encoder's cosine, where there is an encoder.
+        """
         if not chunks:
             return []
-        rows = self._to_ask(chunks)
+        rows, about = self._to_ask(chunks)
         encoded = self._model.encode(src.batch(rows))
-        tries = [Asker(self._openers, rank) for _ in chunks for rank in range(STARTS)]
-        encoded = _rows(encoded, [n for n in range(len(chunks)) for _ in range(STARTS)])
+        places = [n for n, numbers in enumerate(about) for _ in numbers for _ in range(STARTS)]
+        sentences = [number for numbers in about for number in numbers for _ in range(STARTS)]
+        tries = [Asker(self._openers, at % STARTS) for at in range(len(places))]
+        encoded = self._model.focused(_rows(encoded, places), torch.tensor(sentences), AROUND)
 
         def choose(probabilities: torch.Tensor) -> torch.Tensor:
             return torch.tensor([t(p) for t, p in zip(tries, probabilities, strict=True)])
@@ -259,25 +269,44 @@ class MiniGenerator:
         for _ in pieces(self._model, encoded, choose, self._allowed["answer"]):
             if all(t.done for t in tries):
                 break
-        written = []
-        for start in range(0, len(tries), STARTS):
-            best = max(tries[start : start + STARTS], key=lambda t: t.mean)
-            writer = Writer(())
-            for i in best.ids:
-                writer.add(self._vocabulary[i], None)
-            written.append(writer.text)
-        return written
+        texts = [self._written(t.ids) for t in tries]
+        worth = np.array([t.mean for t in tries])
+        if self._encoder is not None:
+            own = self._encoder.encode_passages([chunk.content for chunk in chunks])[places]
+            worth += LEADS_BACK * (self._encoder.encode_queries(texts) * own).sum(1)
+        best = [
+            max((w, t) for w, t, at in zip(worth, texts, places, strict=True) if at == n)
+            for n in range(len(chunks))
+        ]
+        return [text for _, text in best]
 
-    def _to_ask(self, chunks: Sequence[Chunk]) -> list[list[src.Passage]]:
+    def _written(self, ids: Sequence[int]) -> str:
+        writer = Writer(())
+        for i in ids:
+            writer.add(self._vocabulary[i], None)
+        return writer.text
+
+    def _to_ask(self, chunks: Sequence[Chunk]) -> tuple[list[list[src.Passage]], list[list[int]]]:
+        """Each chunk's sequence, and the numbers of its sentences with the most different content
+        words."""
         asked, bodies = self.read("", [passage_of(c) for c in chunks])
-        return [[lay("ask", asked, [body])[0][0]] for body in bodies]
+        rows = [[lay("ask", asked, [body])[0][0]] for body in bodies]
+        about = []
+        for chunk, (body, _), (laid,) in zip(chunks, bodies, rows, strict=True):
+            text = whole(chunk.content)
+            full = [
+                len(set(content_words(text[s.start : s.end]))) for s in body.spans[: laid.count]
+            ]
+            order = sorted(range(len(full)), key=lambda n: -full[n])[:SENTENCES]
+            about.append([n + 1 for n in order] or [NULL])
+        return rows, about
 
     @torch.inference_mode()
     def question_log_likelihood(self, question: str, chunks: Sequence[Chunk]) -> list[float]:
         """log p(question | chunk) per word piece for each chunk, for re-ranking (Sachan et al.
         2022, https://arxiv.org/abs/2204.07496)."""
         ids = self._tokens([question])[0].ids[: src.QUESTION_TOKENS].tolist()
-        rows = self._to_ask(chunks)
+        rows, _ = self._to_ask(chunks)
         encoded = self._model.encode(src.batch(rows))
         inputs = torch.tensor([[src.CLS, *ids]] * len(chunks))
         labels = torch.tensor([[*ids, src.SEP]] * len(chunks))

@@ -28,6 +28,7 @@ from transformers import BartConfig, BartModel
 SEP = 102  # BERT's separator, which also ends an answer
 NULL = 0  # sentence number of the [CLS] tokens: "not here"
 UNLIKELY = -12.0  # the least log prior of a sentence: never quite impossible
+AROUND = -1.0  # of the sentences around the one that a question is about
 OUTSIDE = -1  # tokens that belong to no sentence: task, question, title, separators
 
 
@@ -151,11 +152,12 @@ class MiniModel(nn.Module):
             opens=source.opens,
         )
 
-    def focused(self, encoded: Encoded, sentence: Tensor) -> Encoded:
-        """`encoded` as if only `sentence` [B] could hold the answer; NULL leaves a row as it is.
+    def focused(self, encoded: Encoded, sentence: Tensor, others: float = UNLIKELY) -> Encoded:
+        """`encoded` as if only `sentence` [B] could hold the answer, the log prior of all others
+        being `others`; NULL leaves a row as it is.
 
         An answer is written from one sentence: two that are nearly as likely would otherwise be
-        woven into one.
+        woven into one. A question is about one sentence, and may name what others tell of.
         """
         decided = (sentence > NULL).unsqueeze(1)  # [B, 1]
         inside = encoded.sentence > NULL
@@ -163,7 +165,7 @@ class MiniModel(nn.Module):
         own = encoded.selection.gather(1, encoded.sentence.clamp(min=0)).exp() * inside
         change = (chosen.float() - own) * decided
         states = encoded.states + change.unsqueeze(-1).to(encoded.states.dtype) * self.mark
-        prior = torch.where(chosen, 0.0, UNLIKELY).to(encoded.prior.dtype)
+        prior = torch.where(chosen, 0.0, others).to(encoded.prior.dtype)
         return replace(
             encoded,
             states=states,

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ragdemo.generation.mini import source as src
-from ragdemo.generation.mini.choosing import Chooser
+from ragdemo.generation.mini.choosing import Chooser, WholeWords
 from ragdemo.generation.mini.model import NULL, Encoded
 from ragdemo.generation.mini.surface import Place, Writer
 from ragdemo.types import Answer, Chunk, Decoding, Prompt, Span
@@ -27,12 +27,46 @@ REFUSAL = "The documents do not say."
 class Draft:
     """One sentence of an answer in the making."""
 
-    def __init__(self, sentence: int, writer: Writer, decoding: Decoding) -> None:
+    def __init__(
+        self, sentence: int, writer: Writer, decoding: Decoding, words: WholeWords | None = None
+    ) -> None:
         self.sentence = sentence  # number in the row's source; NULL where none is quoted
         self.writer = writer
-        self.choose = Chooser(decoding)
+        self.words = words
         self.pieces = 0
+        self.source = -1  # where the last piece was copied from
+        self._within: int | None = None  # where the next must be copied from, inside a word
         self.end: str | None = None  # "stop", "length", or None while it goes on
+        self._choose = Chooser(decoding)
+        self._whole = len(writer.text)  # as far as words are complete
+
+    def pick(self, probabilities: torch.Tensor) -> int:
+        """The next piece, from p [V]."""
+        if self.words is None:
+            return self._choose(probabilities)
+        if (following := self.words.pending(self.source)) is not None:
+            self._choose.note(following)
+            self._within = self.source + 1
+            return following
+        self._within = None
+        return self._choose(self.words.begin(probabilities))
+
+    def add(self, piece: str, source: int, places: Sequence[Place | None]) -> None:
+        self.pieces += 1
+        self.source = source if self._within is None else self._within
+        place = places[self.source] if 0 <= self.source < len(places) else None
+        self.writer.add(piece, place)
+        if self.words is None or self.words.pending(source) is None:
+            self._whole = len(self.writer.text)
+
+    def settle(self) -> None:
+        """No more will come: a word that is not complete goes."""
+        self.writer.cut(self._whole)
+
+    @property
+    def text(self) -> str:
+        """What is written, without a word that is not complete yet."""
+        return self.writer.text[: self._whole]
 
 
 class Row:
@@ -105,8 +139,9 @@ class Row:
             places += here
         return places
 
-    def begin(self, selection: torch.Tensor) -> None:
-        """Decide which sentences to write from; `selection` [S] is log p of each."""
+    def begin(self, selection: torch.Tensor, tokens: Sequence[int]) -> None:
+        """Decide which sentences to write from; `selection` [S] is log p of each, `tokens` are the
+        row's source."""
         chosen = [NULL]
         if len(selection) > 1 and self.texts:
             p, best = selection[1:].softmax(0).sort(descending=True)
@@ -116,7 +151,8 @@ class Row:
             if several and float(p[1]) >= self.generator.facts.second_above:
                 chosen.append(int(best[1]) + 1)
         sources = tuple(text for text, _ in self.texts)
-        self.drafts = [Draft(number, Writer(sources), self.decoding) for number in chosen]
+        words = WholeWords(tokens, self.generator.inner) if self.texts else None
+        self.drafts = [Draft(number, Writer(sources), self.decoding, words) for number in chosen]
 
     def refuse(self) -> None:
         self.drafts = [Draft(NULL, Writer((), REFUSAL), self.decoding)]
@@ -126,14 +162,12 @@ class Row:
         if token == src.SEP:
             draft.end = "stop"
             return
-        draft.pieces += 1
         at = 0
         for number in range(len(self.share)):
             length = len(self.laid[number].ids)
             self.share[number] += float(pointer[at : at + length].sum())
             at += length
-        place = self.places[source] if 0 <= source < len(self.places) else None
-        draft.writer.add(self.generator._vocabulary[token], place)
+        draft.add(self.generator._vocabulary[token], source, self.places)
         if sum(d.pieces for d in self.drafts) < self.decoding.max_tokens:
             return
         if len(self.drafts) > 1:  # half a second sentence is worth less than none
@@ -148,23 +182,25 @@ class Row:
         return None if None in ends else "length" if "length" in ends else "stop"
 
     @property
-    def _shown(self) -> list[tuple[int, Writer]]:
+    def _shown(self) -> list[tuple[int, Draft]]:
         """The drafts to show, each with where it begins: the second once the first has ended."""
         first, *second = self.drafts
-        if first.end is None or not second or not second[0].writer.text:
-            return [(0, first.writer)]
-        if second[0].writer.text == first.writer.text:  # the same sentence in another passage
-            return [(0, first.writer)]
-        return [(0, first.writer), (len(first.writer.text) + 1, second[0].writer)]
+        if first.end is None or not second or not second[0].text:
+            return [(0, first)]
+        if second[0].text == first.text:  # the same sentence in another passage
+            return [(0, first)]
+        return [(0, first), (len(first.text) + 1, second[0])]
 
     @property
     def text(self) -> str:
-        said = [writer.text for _, writer in self._shown] if self.drafts else [""]
+        said = [draft.text for _, draft in self._shown] if self.drafts else [""]
         between = " " if said[0].endswith((".", "!", "?", "…")) else "\n"  # rows of a table
         return between.join(said)
 
     def answer(self, finish: str, begun: float) -> Answer:
         total = sum(self.share)
+        for draft in self.drafts:
+            draft.settle()
         return Answer(
             text=self.text,
             prompt=self.prompt,
@@ -174,8 +210,8 @@ class Row:
             seconds={"read": self.read, "write": time.monotonic() - begun - self.read},
             copied=tuple(
                 replace(c, start=c.start + at, end=c.end + at)
-                for at, writer in (self._shown if self.drafts else ())
-                for c in writer.copied
+                for at, draft in (self._shown if self.drafts else ())
+                for c in draft.writer.copied
             ),
             shares=tuple(s / total for s in self.share) if total else (),
             confidence=1.0 - self.null if self.prompt.used else None,

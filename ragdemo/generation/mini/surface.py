@@ -71,6 +71,15 @@ class Writer:
             return ""
         return "" if self.text[-1] in _NO_SPACE_AFTER else " "
 
+    def cut(self, length: int) -> None:
+        """Take back what stands beyond `length`."""
+        self.text = self.text[:length]
+        self._runs = [
+            [start, min(end, length), passage, origin, to - max(0, end - length)]
+            for start, end, passage, origin, to in self._runs
+            if start < length
+        ]
+
     @property
     def copied(self) -> tuple[Copied, ...]:
         return tuple(Copied(a, b, p, c, d) for a, b, p, c, d in self._runs)
