@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 import threading
 from dataclasses import replace
 
@@ -15,13 +16,14 @@ from samples import encoder, handbook, hit, mini
 from ragdemo.generation.base import run
 from ragdemo.generation.mini import FOLDER, REFUSAL, MiniGenerator
 from ragdemo.generation.mini import source as src
+from ragdemo.generation.mini.choosing import WholeWords
 from ragdemo.generation.mini.decode import pieces
 from ragdemo.generation.mini.model import NULL, MiniModel, config, log_likelihood, mixture
 from ragdemo.generation.mini.row import Row, likeliest
 from ragdemo.generation.mini.surface import Place, Writer
 from ragdemo.generation.mini.weights import load, quantise, save
 from ragdemo.pipeline import retrieve
-from ragdemo.types import Decoding
+from ragdemo.types import Copied, Decoding
 
 LEAVE = hit(
     "Full-time staff get 28 days of leave. Dr O'Neil approves it in writing.", 1, "leave.md"
@@ -343,7 +345,7 @@ def test_copying_a_whole_text_gives_it_back(text):
 def test_two_sentences_that_are_nearly_as_likely_both_answer():
     """With the bar at nothing, every answer from several passages has a second sentence."""
     both = MiniGenerator(encoder=encoder())
-    both.facts = replace(both.facts, second_above=0.0, refuse_above=1.0)
+    both.facts = replace(both.facts, second_above=0.0, refuse_above=1.0, refuse_alone_above=1.0)
     hits = [LEAVE, PHONE, CAR]
     said = ask("How many days of leave do staff get?", hits, both)
     one = ask("How many days of leave do staff get?", hits)
@@ -364,5 +366,34 @@ def test_two_sentences_that_are_nearly_as_likely_both_answer():
 
 def test_one_passage_gives_one_sentence():
     both = MiniGenerator(encoder=encoder())
-    both.facts = replace(both.facts, second_above=0.0, refuse_above=1.0)
+    both.facts = replace(both.facts, second_above=0.0, refuse_above=1.0, refuse_alone_above=1.0)
     assert ask("Who approves leave?", [LEAVE], both).text.count(".") == 1
+
+
+def test_copied_words_stay_whole():
+    inner = torch.tensor([False, False, False, True, False])  # piece 3 goes on with a word
+    words = WholeWords([2, 3, 4, 2], inner)
+    assert words.pending(0) == 3
+    assert [words.pending(place) for place in (-1, 1, 2, 3)] == [None] * 4
+    assert words.begin(torch.full((5,), 0.2)).tolist() == pytest.approx([0.2, 0.2, 0.2, 0, 0.2])
+
+
+@pytest.mark.parametrize("most", range(1, 12))
+def test_an_answer_cut_short_ends_with_a_whole_word(most):
+    text = "Reimbursements for teleconferencing need Ganondorf's countersignature by telefacsimile."
+    # a passage alone may seem not to answer; here it is asked to
+    bold = MiniGenerator(encoder=encoder())
+    bold.facts = replace(bold.facts, refuse_alone_above=1.0)
+    asked = "What do reimbursements need?"
+    answer = ask(asked, [hit(text)], bold, Decoding(max_tokens=most))
+    assert set(re.findall(r"\w+", answer.text)) <= set(re.findall(r"\w+", text))
+    assert all(0 <= c.start < c.end <= len(answer.text) for c in answer.copied)
+
+
+def test_a_writer_takes_back_what_it_copied():
+    writer = Writer(("Ganondorf rules",))
+    for piece, (start, end) in {"gan": (0, 3), "##ond": (3, 6), "##orf": (6, 9)}.items():
+        writer.add(piece, Place(0, start, end, "Ganondorf"[start:end]))
+    writer.cut(6)
+    assert writer.text == "Ganond"
+    assert writer.copied == (Copied(0, 6, 0, 0, 6),)

@@ -3,6 +3,7 @@
 import json
 import lzma
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ import torch
 from ragdemo.errors import RagdemoError
 from ragdemo.training.loop import Progress, Run, rate
 from ragdemo.training.mini import Draws, Stage, losses, optimiser_of, start_model, train
+from ragdemo.training.mini_calibrate import choose_threshold
 from ragdemo.training.mini_data import (
+    TRICKY,
     Item,
     Mixer,
     Text,
@@ -25,6 +28,7 @@ from ragdemo.training.mini_data import (
 )
 from ragdemo.training.mini_pages import fill, read_pages
 from ragdemo.training.mini_tensors import Tensors
+from ragdemo.training.mini_tricks import read_questions, trick_rows
 from ragdemo.types import Span
 
 THINGS = ["lathe", "kiln", "crane", "boiler", "press", "furnace", "drill", "saw"]
@@ -238,3 +242,43 @@ def test_a_run_leaves_weights_and_goes_on(data, tmp_path):
     # and another run can begin where the stored weights stand
     further = start_model(tmp_path / "weights")
     assert torch.equal(further.bart.shared.weight, model.bart.shared.weight)
+
+
+def test_the_bar_of_refusal_lets_no_more_pass_than_allowed():
+    answerable = np.linspace(0, 0.9, 91).tolist()
+    bar = choose_threshold("", answerable, [0.95] * 20 + [0.2] * 5, 0.1, lambda line: None)
+    assert np.mean(np.array(answerable) > bar) <= 0.1
+    assert 0.8 <= bar < 0.95
+
+
+def test_a_tricky_question_is_joined_to_its_paragraph():
+    questions = [
+        {"about": "3", "q": "How heavy is the boiler of Kendal not?", "a": None},
+        {"about": "3", "q": "What does the boiler weigh?", "a": "23 tonnes"},
+        {"about": "gone", "q": "Where is it?", "a": None},
+    ]
+    silent, told = trick_rows(rows(), questions)
+    assert item_of(silent, "tricks").target == ""
+    item = item_of(told, "tricks")
+    assert item.target == "The boiler of Kendal weighs 23 tonnes."
+    mixer = Mixer([item, item_of(silent, "tricks")], random.Random(0))
+    assert {mixer.trick(0.0).question for _ in range(4)} == {q["q"] for q in questions[:2]}
+    assert all(i.source in TRICKY for i in (mixer.trick(1.0), mixer.trick(0.0)))
+
+
+def test_the_written_questions_are_well_formed():
+    questions = read_questions()
+    assert len({q["q"].lower() for q in questions}) == len(questions)
+    assert all(q["q"].strip() and (q["a"] is None or q["a"].strip()) for q in questions)
+    silent = sum(q["a"] is None for q in questions)
+    assert 0.4 < silent / len(questions) < 0.65  # neither kind is the trivial answer
+
+
+def test_a_question_is_written_about_the_sentence_that_answers_it(data):
+    item = next(i for i in load(data)[0] if i.source == "squad_train_subset")
+    asked = replace(item, task="ask", target=item.question, question="")
+    answer, ask, free = (Tensors().batch([i]) for i in (item, asked, replace(asked, gold=())))
+    assert [b.about.tolist() for b in (answer, ask, free)] == [[0], [1], [0]]
+    only = Tensors().batch([item], write=False)
+    assert not only.labels.any()
+    assert only.selects.all()

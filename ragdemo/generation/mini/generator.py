@@ -154,7 +154,7 @@ class MiniGenerator:
             row = rows[number]
             row.number, row.read = number, read
             row.null = float(encoded.selection[place, NULL].exp())
-            if row.prompt.used and row.null > self.facts.refuse_above:
+            if row.refusing:
                 row.refuse()
                 yield Step(number, REFUSAL, row.answer("refused", begun))
                 continue

@@ -154,6 +154,13 @@ class Row:
         words = WholeWords(tokens, self.generator.inner) if self.texts else None
         self.drafts = [Draft(number, Writer(sources), self.decoding, words) for number in chosen]
 
+    @property
+    def refusing(self) -> bool:
+        """The passages hold no answer, as far as the model can tell."""
+        facts = self.generator.facts
+        bar = facts.refuse_above if len(self.prompt.used) > 1 else facts.refuse_alone_above
+        return bool(self.prompt.used) and self.null > bar
+
     def refuse(self) -> None:
         self.drafts = [Draft(NULL, Writer((), REFUSAL), self.decoding)]
 

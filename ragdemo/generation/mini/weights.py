@@ -23,6 +23,7 @@ class Facts:
     encoder_layers: int = 6
     decoder_layers: int = 4
     refuse_above: float = 0.5  # p("not here") from which the answer is a refusal
+    refuse_alone_above: float = 0.5  # the same, of a single passage
     passage_weight: float = 0.0  # of a passage's cosine with the question, in choosing the sentence
     sentence_weight: float = 0.0  # of a sentence's own cosine
     second_above: float = 1.0  # from which p of the second sentence, among all, it is added
