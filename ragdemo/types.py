@@ -79,7 +79,7 @@ class Document:
         return self.pages[-1]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Chunk:
     """A passage: `text == document.text[start:end]`."""
 

@@ -19,10 +19,12 @@ from ragdemo.generation.mini import source as src
 from ragdemo.generation.mini.choosing import WholeWords
 from ragdemo.generation.mini.decode import pieces
 from ragdemo.generation.mini.model import NULL, MiniModel, config, log_likelihood, mixture
+from ragdemo.generation.mini.prior import Candidates, Prior
 from ragdemo.generation.mini.row import Row, likeliest
 from ragdemo.generation.mini.surface import Place, Writer
 from ragdemo.generation.mini.weights import load, quantise, save
 from ragdemo.pipeline import retrieve
+from ragdemo.text import sentences
 from ragdemo.types import Copied, Decoding
 
 LEAVE = hit(
@@ -397,3 +399,34 @@ def test_a_writer_takes_back_what_it_copied():
     writer.cut(6)
     assert writer.text == "Ganond"
     assert writer.copied == (Copied(0, 6, 0, 0, 6),)
+
+
+def test_sentence_vectors_live_as_long_as_their_chunk():
+    prior = Prior(encoder(), 1.0, 1.0)
+
+    def candidates():
+        found = hit("Leave is 28 days. Phones are blue.")
+        return Candidates(found, found.chunk.text, tuple(sentences(found.chunk.text)), 2)
+
+    mine, other = candidates(), candidates()
+    ((first,),) = prior(["How many days of leave?"], [[mine]])
+    assert mine.hit.chunk in prior._known
+    assert mine.hit.chunk == other.hit.chunk
+    assert other.hit.chunk not in prior._known
+    ((again,),) = prior(["How many days of leave?"], [[mine]])
+    assert again == pytest.approx(first, abs=0.02)  # bfloat16 in a batch of another size
+    assert first[0] > first[1]
+    del mine
+    assert not prior._known._held
+
+
+def test_the_prior_is_what_score_and_cosine_weigh():
+    texts = ["Leave is 28 days.", "Phones are blue.", "Cars are cleaned on Fridays."]
+    exact = encoder()
+    asked, *own = exact.encode_queries(["How many days of leave?", *texts])
+    whole = hit(" ".join(texts[:2]), 1), hit(texts[2], 2)
+    row = [Candidates(h, h.chunk.text, tuple(sentences(h.chunk.text)), 1) for h in whole]
+    ((one, two), none) = Prior(exact, 3.0, 8.0)(["How many days of leave?", "Why?"], [row, []])
+    assert one == pytest.approx([3 * whole[0].score + 8 * float(own[0] @ asked)], abs=0.05)
+    assert two == pytest.approx([3 * whole[1].score + 8 * float(own[2] @ asked)], abs=0.05)
+    assert none == []

@@ -20,6 +20,7 @@ from ragdemo.generation.mini import source as src
 from ragdemo.generation.mini.choosing import OPENERS, Asker
 from ragdemo.generation.mini.decode import TINY, pieces, text_log_likelihoods
 from ragdemo.generation.mini.model import AROUND, NULL, Encoded, log_likelihood
+from ragdemo.generation.mini.prior import Prior
 from ragdemo.generation.mini.row import REFUSAL, Draft, Row, lay, likeliest, passage_of, whole
 from ragdemo.generation.mini.surface import Writer
 from ragdemo.generation.mini.weights import load
@@ -46,6 +47,7 @@ class MiniGenerator:
         one to answer from; without it the model chooses alone, and worse."""
         self._encoder = encoder
         self._model, self.facts = load(folder)
+        self._prior = Prior(encoder, self.facts.passage_weight, self.facts.sentence_weight)
         tokenizer = folder / "tokenizer.json"
         if not tokenizer.exists():
             raise ModelUnavailable(f"{folder.name}/tokenizer.json is missing: check out again.")
@@ -193,7 +195,8 @@ class MiniGenerator:
                 return
 
     def _encode(self, rows: Sequence[Row]) -> Encoded:
-        return self._model.encode(src.batch([r.laid for r in rows], [r.prior for r in rows]))
+        prior = self._prior([r.prompt.question for r in rows], [r.candidates for r in rows])
+        return self._model.encode(src.batch([r.laid for r in rows], prior))
 
     @torch.inference_mode()
     def log_likelihood(

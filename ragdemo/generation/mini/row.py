@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from ragdemo.generation.mini import source as src
 from ragdemo.generation.mini.choosing import Chooser, WholeWords
 from ragdemo.generation.mini.model import NULL, Encoded
+from ragdemo.generation.mini.prior import Candidates
 from ragdemo.generation.mini.surface import Place, Writer
-from ragdemo.types import Answer, Chunk, Decoding, Prompt, Span
+from ragdemo.types import Answer, Chunk, Decoding, Prompt
 
 if TYPE_CHECKING:
     from ragdemo.generation.mini.generator import MiniGenerator
@@ -78,7 +78,7 @@ class Row:
         self.decoding = decoding
         self.number = 0
         self.laid: list[src.Passage] = []
-        self.prior: list[np.ndarray] = []
+        self.candidates: list[Candidates] = []
         self.places: list[Place | None] = []
         self.drafts: list[Draft] = []
         self.texts: list[tuple[str, str]] = []
@@ -92,29 +92,13 @@ class Row:
         asked, bodies = self.generator.read(self.prompt.question, self.texts)
         task = "answer" if self.texts else "closed"
         self.laid = [p for p, _ in lay(task, asked, bodies)]
-        self.prior = self._prior([body.spans for body, _ in bodies])
+        self.candidates = [
+            Candidates(h, text, body.spans, p.count)
+            for h, (text, _), (body, _), p in zip(
+                self.prompt.used, self.texts, bodies, self.laid, strict=False
+            )
+        ]
         self.places = self._places(asked, bodies)
-
-    def _prior(self, spans: list[tuple[Span, ...]]) -> list[np.ndarray]:
-        """log p(sentence | question) up to a constant, from what the retriever's encoder sees: the
-        passage's score, as in RAG's marginalisation, and the sentence's own cosine."""
-        facts, encoder = self.generator.facts, self.generator._encoder
-        prior = [
-            np.full(p.count, facts.passage_weight * h.score)
-            for p, h in zip(self.laid, self.prompt.used, strict=False)
-        ]
-        said = [
-            text[span.start : span.end]
-            for (text, _), part, p in zip(self.texts, spans, self.laid, strict=False)
-            for span in part[: p.count]
-        ]
-        if encoder is not None and facts.sentence_weight and said:
-            asked, *vectors = encoder.encode_queries([self.prompt.question, *said])
-            cosine = np.array(vectors) @ asked
-            ends = np.cumsum([p.count for p in self.laid])[:-1]
-            for part, own in zip(prior, np.split(cosine, ends), strict=True):
-                part += facts.sentence_weight * own
-        return prior
 
     def _places(
         self, asked: src.Tokens, bodies: list[tuple[src.Tokens, src.Tokens]]
