@@ -5,12 +5,12 @@
     python benchmarks/peers.py --out DIR                   the table, and ingest.svg in DIR
     python benchmarks/peers.py --long 5 --rounds 1         a rehearsal
 
-Each library runs in a process of its own, two threads each, nobody beside it; rounds take turns, the
-order reversed every other round. Timed is from a folder of PDFs to a searchable index, imports and
-the model's loading before it (`start s`). MB is the peak of the process and its children together,
-start and all. recall@5: of the answerable sample questions whose gold page is in a PDF, the share
-with a gold page among five retrieved from the sample PDFs alone (the long ones repeat their
-sentences). `quickstarts.py` says what each library's quick start is.
+Each library runs in a process of its own, two threads each, nobody beside it; rounds take turns,
+the order reversed every other round. Timed is from a folder of PDFs to a searchable index, imports
+and the model's loading before it (`start s`). MB is the peak of the process and its children
+together, start and all. recall@5: of the answerable sample questions whose gold page is in a PDF,
+the share with a gold page among five retrieved from the sample PDFs alone (the long ones repeat
+their sentences). `quickstarts.py` says what each library's quick start is.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import psutil
 from made import SAMPLES, pages_pdf
 from pypdf import PdfReader
-from quickstarts import K, QUICK_STARTS, Found, pdfs
+from quickstarts import QUICK_STARTS, Found, K, pdfs
 
 from ragdemo.embedding import minilm_path
 from ragdemo.evaluation.questions import Question, sample_questions

@@ -53,8 +53,8 @@ class Ragdemo:
 
 
 class LangChain:
-    """docs.langchain.com, "Build a semantic search engine with LangChain" (LangChain 1): PyPDFLoader,
-    1,000 characters with 200 repeated, FAISS as on the tabs of its vector stores."""
+    """docs.langchain.com, "Build a semantic search engine with LangChain" (LangChain 1):
+    PyPDFLoader, 1,000 characters with 200 repeated, FAISS as on the tabs of its vector stores."""
 
     def __init__(self, model: str) -> None:
         import faiss
@@ -95,9 +95,9 @@ class LangChain:
 
 
 class LlamaIndex:
-    """developers.llamaindex.ai, "Starter Tutorial (Using Local LLMs)" (0.14): SimpleDirectoryReader,
-    VectorStoreIndex, both as they stand. Its splitter cuts at 1,024 tokens, a page at most, and the
-    encoder reads the first 256 of them, the file's metadata first."""
+    """developers.llamaindex.ai, "Starter Tutorial (Using Local LLMs)" (0.14):
+    SimpleDirectoryReader and VectorStoreIndex as they stand. Its splitter cuts at 1,024 tokens, a
+    page at most, and the encoder reads the first 256 of them, the file's metadata first."""
 
     def __init__(self, model: str) -> None:
         from llama_index.core import Settings, SimpleDirectoryReader, VectorStoreIndex
@@ -144,32 +144,28 @@ class Haystack:
         embedder.warm_up()
         asking.warm_up()
 
-        def pipelines() -> tuple[Pipeline, Pipeline]:
-            store = InMemoryDocumentStore()
-            indexing = Pipeline()
-            for name, part in (
-                ("converter", PyPDFToDocument()),
-                ("cleaner", DocumentCleaner()),
-                ("splitter", DocumentSplitter(split_by="word", split_length=150, split_overlap=50)),
-                ("embedder", embedder),
-                ("writer", DocumentWriter(store)),
-            ):
-                indexing.add_component(name, part)
-            for one, two in ("converter", "cleaner"), ("cleaner", "splitter"):
-                indexing.connect(one, two)
-            for one, two in ("splitter", "embedder"), ("embedder", "writer"):
-                indexing.connect(one, two)
-            search = Pipeline()
-            search.add_component("embedder", asking)
-            search.add_component("retriever", InMemoryEmbeddingRetriever(store, top_k=K))
-            search.connect("embedder.embedding", "retriever.query_embedding")
-            return indexing, search
-
-        self._pipelines = pipelines
+        self._store = InMemoryDocumentStore()
+        self._indexing = Pipeline()
+        for name, part in (
+            ("converter", PyPDFToDocument()),
+            ("cleaner", DocumentCleaner()),
+            ("splitter", DocumentSplitter(split_by="word", split_length=150, split_overlap=50)),
+            ("embedder", embedder),
+            ("writer", DocumentWriter(self._store)),
+        ):
+            self._indexing.add_component(name, part)
+        self._indexing.connect("converter", "cleaner")
+        self._indexing.connect("cleaner", "splitter")
+        self._indexing.connect("splitter", "embedder")
+        self._indexing.connect("embedder", "writer")
+        self._search = Pipeline()
+        self._search.add_component("embedder", asking)
+        self._search.add_component("retriever", InMemoryEmbeddingRetriever(self._store, top_k=K))
+        self._search.connect("embedder.embedding", "retriever.query_embedding")
 
     def index(self, folder: Path) -> int:
-        indexing, self._search = self._pipelines()
-        made = indexing.run({"converter": {"sources": pdfs(folder)}})
+        self._store.delete_documents([d.id for d in self._store.filter_documents()])
+        made = self._indexing.run({"converter": {"sources": pdfs(folder)}})
         return made["writer"]["documents_written"]
 
     def search(self, question: str) -> Found:
