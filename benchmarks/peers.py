@@ -7,7 +7,8 @@
 
 Each library runs in a process of its own, two threads each, nobody beside it; rounds take turns,
 the order reversed every other round. Timed is from a folder of PDFs to a searchable index, imports
-and the model's loading before it (`start s`). MB is the peak of the process and its children
+and the model's loading before it (`start s`); `CPU s` is the same span in seconds of processor,
+which other work on the machine hardly changes. MB is the peak of the process and its children
 together, start and all. recall@5: of the answerable sample questions whose gold page is in a PDF,
 the share with a gold page among five retrieved from the sample PDFs alone (the long ones repeat
 their sentences). `quickstarts.py` says what each library's quick start is.
@@ -58,6 +59,7 @@ class Runs:
 
     start: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
     megabytes: list[float] = field(default_factory=list)
     chunks: int = 0
     recall: float | None = None
@@ -137,6 +139,7 @@ def one_round(name: str, runs: Runs, folder: Path, alone: Path, asked: Sequence[
             return
     runs.start.append(told["ready"])
     runs.seconds.append(told["seconds"])
+    runs.processor.append(told["processor"])
     runs.megabytes.append(peak[0])
     runs.chunks = told["chunks"]
     if asked:
@@ -163,25 +166,40 @@ def holds(question: Question, found: Found) -> bool:
     return any((file, page) in gold for file, pages in found[:K] for page in pages)
 
 
+COLUMNS = (
+    "library", "chunks", "start s", "ingest s", "CPU s", "pages/s", "chunks/s", "peak MB",
+    "recall@5", "to ragdemo",
+)  # fmt: skip
+
+
 def table(measured: dict[str, Runs], pages: int) -> str:
-    head = "library, chunks, start s, ingest s, pages/s, chunks/s, peak MB, recall@5, to ragdemo"
-    columns = head.split(", ")
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
     ours = measured[OURS].seconds if OURS in measured else []
     for name, runs in measured.items():
-        if runs.problem or not runs.seconds:
-            lines.append(f"| {name} | {runs.problem or 'not measured'} |" + " |" * 7)
-            continue
-        seconds = statistics.median(runs.seconds)
-        # rounds neighbour each other: the median of their ratios holds where the load changes
-        pairs = zip(runs.seconds, ours, strict=False)
-        ratio = statistics.median(theirs / mine for theirs, mine in pairs) if ours else 0.0
-        lines.append(
-            f"| {name} | {runs.chunks} | {statistics.median(runs.start):.1f} | {seconds:.2f} | "
-            f"{pages / seconds:.1f} | {runs.chunks / seconds:.1f} | "
-            f"{statistics.median(runs.megabytes):,.0f} | {runs.recall:.1%} | {ratio:.2f} |"
-        )
+        cells = row(runs, ours, pages) if runs.seconds else [runs.problem or "not measured"]
+        cells += [""] * (len(COLUMNS) - 1 - len(cells))
+        lines.append("| " + " | ".join([name, *cells]) + " |")
     return "\n".join(lines)
+
+
+def row(runs: Runs, ours: Sequence[float], pages: int) -> list[str]:
+    start, seconds, processor, megabytes = (
+        statistics.median(values)
+        for values in (runs.start, runs.seconds, runs.processor, runs.megabytes)
+    )
+    # rounds neighbour each other: the median of their ratios holds where the load changes
+    ratios = [theirs / mine for theirs, mine in zip(runs.seconds, ours, strict=False)]
+    return [
+        str(runs.chunks),
+        f"{start:.1f}",
+        f"{seconds:.2f}",
+        f"{processor:.1f}",
+        f"{pages / seconds:.1f}",
+        f"{runs.chunks / seconds:.1f}",
+        f"{megabytes:,.0f}",
+        "" if runs.recall is None else f"{runs.recall:.1%}",
+        f"{statistics.median(ratios):.2f}" if ratios else "",
+    ]
 
 
 def draw(measured: dict[str, Runs], pages: int, out: Path) -> None:

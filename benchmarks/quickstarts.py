@@ -11,6 +11,7 @@ stand. Nothing here is timed but by `main`, between the model's arrival and the 
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import time
@@ -254,7 +255,8 @@ QUICK_STARTS: dict[str, Callable[[str], QuickStart]] = {
 
 
 def main() -> None:
-    """Says {"ready": s}, then {"chunks", "seconds"}, then {"found"} where questions are asked."""
+    """Says {"ready": s}, then {"seconds", "processor", "chunks"}, then {"found"} where questions
+    are asked. `processor` counts the seconds of all cores, those of ended children included."""
     name, job = sys.argv[1], json.loads(Path(sys.argv[2]).read_text())
     out = sys.stdout
 
@@ -265,9 +267,11 @@ def main() -> None:
         begun = time.perf_counter()
         way = QUICK_STARTS[name](job["model"])
         say(ready=time.perf_counter() - begun)
-        begun = time.perf_counter()
+        begun, busy = time.perf_counter(), sum(os.times()[:4])
         chunks = way.index(Path(job["folder"]))
-        say(seconds=time.perf_counter() - begun, chunks=chunks)
+        say(
+            seconds=time.perf_counter() - begun, processor=sum(os.times()[:4]) - busy, chunks=chunks
+        )
         if job["questions"]:
             way.index(Path(job["asked"]))
             say(found=[way.search(question) for question in job["questions"]])
