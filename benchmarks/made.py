@@ -8,16 +8,18 @@ from functools import cache
 from pathlib import Path
 
 from ragdemo.loading import load, read_folder
+from ragdemo.settings import Limits
 from ragdemo.text import sentences
 
 SAMPLES = Path(__file__).parents[1] / "sample_docs"
+PATIENT = Limits(parse_seconds=120, parse_cpu_seconds=120)  # the machine may be busy
 
 
 @cache
 def _said() -> list[str]:
     found = []
     for name, data in read_folder(SAMPLES):
-        text = load(data, name).text
+        text = load(data, name, limits=PATIENT).text
         found += [" ".join(text[s.start : s.end].split()) for s in sentences(text)]
     return [s for s in found if len(s.split()) > 5]
 

@@ -44,6 +44,9 @@ class Ragdemo:
 
     def index(self, folder: Path) -> int:
         self._corpus = self._build(self._read(folder), self._encoder)
+        for report in self._corpus.reports:
+            if report.error or report.hit_limit:  # a page not read would count as a fast one
+                raise RuntimeError(report.error or report.hit_limit)
         return len(self._corpus.chunks)
 
     def search(self, question: str) -> Found:
