@@ -16,7 +16,6 @@ and the like rehearse it.
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import platform
 import random
@@ -31,6 +30,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
+from made import SAMPLES, pages_pdf
 from session import App, Failed, Session, running
 
 from ragdemo import pipeline
@@ -40,9 +40,7 @@ from ragdemo.evaluation.questions import sample_questions
 from ragdemo.loading import load, read_folder
 from ragdemo.serving import SharedEncoder, SharedGenerator
 from ragdemo.settings import MIB, Limits
-from ragdemo.text import sentences
 
-SAMPLES = Path(__file__).parents[1] / "sample_docs"
 A_FILE = 500  # pages
 LIMITS = Limits(
     file_bytes=200 * MIB, pages=5_000, characters=10**8, parse_seconds=600, parse_cpu_seconds=600
@@ -453,37 +451,6 @@ def soak(chosen: argparse.Namespace) -> None:
 def own_megabytes() -> float:
     status = Path("/proc/self/status").read_text()
     return int(next(x.split()[1] for x in status.splitlines() if x[:6] == "VmRSS:")) / 1024
-
-
-@cache
-def _said() -> list[str]:
-    found = []
-    for chunk in handbook_text():
-        found += [" ".join(chunk[s.start : s.end].split()) for s in sentences(chunk)]
-    return [s for s in found if len(s.split()) > 5]
-
-
-def handbook_text() -> list[str]:
-    return [load(data, name).text for name, data in read_folder(SAMPLES)]
-
-
-@cache
-def pages_pdf(count: int, seed: int) -> bytes:
-    """A PDF of so many pages, each of 20 sentences of the handbook in another order."""
-    from reportlab.lib.styles import getSampleStyleSheet
-    from reportlab.platypus import PageBreak, Paragraph, SimpleDocTemplate
-    from reportlab.rl_config import defaultPageSize
-
-    dice = random.Random(seed)
-    style = getSampleStyleSheet()["BodyText"]
-    story: list = []
-    for number in range(count):
-        text = " ".join(dice.choices(_said(), k=20)).replace("&", "and").replace("<", "")
-        story += [PageBreak()] if number else []
-        story.append(Paragraph(f"Page {number + 1}. {text}", style))
-    made = io.BytesIO()
-    SimpleDocTemplate(made, pagesize=defaultPageSize).build(story)
-    return made.getvalue()
 
 
 PARTS = {

@@ -13,6 +13,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -28,7 +29,16 @@ from ragdemo.retrieval.base import Retriever
 from ragdemo.retrieval.dense import Dense
 from ragdemo.settings import Ask
 from ragdemo.text import content_words, sentences, words
-from ragdemo.types import Answer, Comparison, Decoding, Hit, Marginal, Prompt
+from ragdemo.types import (
+    Answer,
+    Comparison,
+    Decoding,
+    Document,
+    FileReport,
+    Hit,
+    Marginal,
+    Prompt,
+)
 
 # A best passage this little above what nonsense reaches is not evidence (cosine); other scores have
 # scales of their own, and have to reach no further than above it.
@@ -316,16 +326,25 @@ def build(files: Iterable[tuple[str, bytes]], encoder, **options) -> Corpus:
     """Load, chunk, embed and index files; one that can't be read is left out with its report in
     `corpus.reports`. Options go to `loading.load_many`."""
     from ragdemo.loading import load_many
-    from ragdemo.types import Document
 
     corpus = Corpus(encoder)
     held = list(files)
     data = dict(held)
-    for loaded in load_many(held, **options):
+    for loaded in _ahead(load_many(held, **options)):
         if isinstance(loaded, Document):
             corpus.add(loaded, data.get(loaded.name, b""))
         corpus.reports.append(loaded.report if isinstance(loaded, Document) else loaded)
     return corpus
+
+
+def _ahead(items: Iterator[Document | FileReport]) -> Iterator[Document | FileReport]:
+    """The same items; while the caller works on one, the next is made: files are read in a process
+    of their own, which would wait for the encoder otherwise."""
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(next, items, None)
+        while (item := following.result()) is not None:
+            following = pool.submit(next, items, None)
+            yield item
 
 
 def versions() -> dict[str, str]:

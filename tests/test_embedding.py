@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ragdemo.embedding import ENCODERS, MINILM, load_encoder, minilm_path
+from ragdemo.embedding.base import in_batches
 from ragdemo.errors import Cancelled, ModelUnavailable
 
 TEXTS = ["Employees get 28 days of leave.", "A phone is lent for work.", "", "日本語 🙂 e\u0301"]
@@ -99,3 +100,19 @@ def test_token_vectors_pool_to_the_texts_vector():
     pooled = read[0].vectors.mean(0)
     cosine = pooled @ exact.encode_queries([TEXTS[0]])[0] / np.linalg.norm(pooled)
     assert cosine > 0.95
+
+
+def test_batches_of_long_texts_are_small_and_every_row_is_in_its_place():
+    seen = []
+
+    def encode(texts):
+        seen.append(len(texts))
+        return np.array([[len(t)] for t in texts], np.float32)
+
+    texts = ["a" * n for n in (1_000, 3, 40, 5_000) for _ in range(20)]
+    told = []
+    rows = in_batches(encode, texts, 1, lambda done, of: told.append((done, of)))
+    assert rows[:, 0].tolist() == [len(t) for t in texts]
+    # 40 of 1,000 characters and more, eight at a time; what is short goes 32 at a time
+    assert seen == [8, 8, 8, 8, 8, 32, 8]
+    assert told[-1] == (80, 80)

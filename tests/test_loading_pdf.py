@@ -27,7 +27,8 @@ from reportlab.platypus import (
 from reportlab.platypus import Table as DrawnTable
 
 from ragdemo.errors import DocumentError, LimitReached, PasswordNeeded
-from ragdemo.loading import load, page_image, pdf_worker
+from ragdemo.loading import load, pdf_worker
+from ragdemo.loading.pdf import page_image
 from ragdemo.settings import MIB, Limits
 from ragdemo.types import Document
 

@@ -276,3 +276,14 @@ def test_another_retriever_is_used_all_the_way():
     assert not found.weak.startswith("The best passage")
     nonsense = compare("Do clouds prefer the marble?", corpus, mini(), retriever=words)
     assert nonsense.weak
+
+
+def test_what_is_raised_while_a_file_is_read_ahead_reaches_the_caller():
+    def progress(name, done, pages):
+        if name == FILES[1][0]:
+            raise ZeroDivisionError(name)
+
+    before = threading.active_count()
+    with pytest.raises(ZeroDivisionError):
+        build(FILES, HashingEncoder(), progress=progress)
+    assert threading.active_count() == before

@@ -14,16 +14,11 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 
 from ragdemo.errors import DocumentError, LimitReached, PasswordNeeded, RagdemoError
-from ragdemo.loading.csv import load_csv
-from ragdemo.loading.docx import load_docx
-from ragdemo.loading.html import load_html
-from ragdemo.loading.pdf import load_pdf, page_image
-from ragdemo.loading.plain import load_plain
 from ragdemo.settings import Limits
 from ragdemo.text import clean
 from ragdemo.types import Document, FileReport
 
-__all__ = ["SUFFIXES", "load", "load_many", "page_image", "read_folder", "safe_name"]
+__all__ = ["SUFFIXES", "load", "load_many", "read_folder", "safe_name"]
 
 Progress = Callable[[int, int], None]  # pages done, pages in all
 
@@ -68,15 +63,26 @@ def load(
             "shrink its pictures."
         )
     kind = _kind(data, name)
+    # imported when needed: the child that parses one format passes through this module too
     if kind == "PDF":
+        from ragdemo.loading.pdf import load_pdf
+
         document = load_pdf(data, name, limits=limits, password=password, progress=progress)
     elif kind == "DOCX":
+        from ragdemo.loading.docx import load_docx
+
         document = load_docx(data, name, limits=limits, progress=progress)
     elif kind == "HTML":
+        from ragdemo.loading.html import load_html
+
         document = load_html(data, name, limits=limits, progress=progress)
     elif kind == "CSV":
+        from ragdemo.loading.csv import load_csv
+
         document = load_csv(data, name, limits=limits, progress=progress)
     else:
+        from ragdemo.loading.plain import load_plain
+
         document = load_plain(
             data, name, limits=limits, markdown=kind == "Markdown", progress=progress
         )
