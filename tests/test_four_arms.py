@@ -5,10 +5,10 @@ import threading
 import pytest
 from samples import handbook, mini, small_corpus
 
-from ragdemo.evaluation.four_arms import VERDICTS, four_arms, is_right, nearest_wrong
+from ragdemo.evaluation.four_arms import VERDICTS, four_arms, is_right, judged, nearest_wrong
 from ragdemo.evaluation.refusing import says_not
 from ragdemo.settings import Ask
-from ragdemo.types import Answer, Chunk, Prompt
+from ragdemo.types import Answer, Chunk, Hit, Prompt
 
 QUESTION = "How soon must a lost phone be reported to the IT desk?"
 SHORT = ("24 hours", "within 24 hours")
@@ -38,12 +38,28 @@ def test_retrieval_missed_it():
     """k = 1, and a question in other words than the passage that answers it."""
     corpus = handbook()
     gold = holding(corpus, "in Harbour with form HR-14")
-    question, short = "What is form HR-14 for?", ("remote work", "work remotely", "regular pattern")
+    question, short = "What is form HR-14 for?", ("work remotely",)
     four = four_arms(question, corpus, mini(), gold=gold, short=short, ask=Ask(k=1))
     assert gold not in [hit.chunk for hit in four.found]
+    assert four.right["gold"]
     assert not four.right["retrieved"]
-    expected = "retrieval missed it" if four.right["gold"] else "the generator ignored it"
-    assert four.verdict == expected
+    assert four.verdict == "retrieval missed it"
+
+
+@pytest.mark.parametrize(
+    ("right", "there", "verdict"),
+    [
+        ({"none": True, "retrieved": True, "gold": True}, True, "the model already knew"),
+        ({"none": False, "retrieved": True, "gold": True}, False, "fine"),
+        ({"none": False, "retrieved": False, "gold": True}, False, "retrieval missed it"),
+        ({"none": False, "retrieved": False, "gold": True}, True, "the generator ignored it"),
+        ({"none": False, "retrieved": False, "gold": False}, False, "the generator ignored it"),
+    ],
+)
+def test_every_verdict(right, there, verdict):
+    gold = Chunk("d:0-9", "d", "d.md", "the seven", 0, 9, (1,))
+    used = [Hit(gold, 1.0, 1, "dense")] if there else []
+    assert judged(gold, used, right, ("seven",)) == verdict
 
 
 def test_no_gold_means_the_documents_do_not_say():

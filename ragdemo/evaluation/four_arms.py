@@ -110,7 +110,7 @@ def four_arms(
     right = {arm: is_right(one, question, gold, short) for arm, one in said.items()}
     used = said["retrieved"].prompt.used if "retrieved" in said else ()
     return FourArms(
-        question, gold, wrong, tuple(used), said, right, _verdict(gold, used, right, short)
+        question, gold, wrong, tuple(used), said, right, judged(gold, used, right, short)
     )
 
 
@@ -146,9 +146,10 @@ def _touch(a: Chunk, b: Chunk) -> bool:
     return a.document_id == b.document_id and a.start < b.end and b.start < a.end
 
 
-def _verdict(
+def judged(
     gold: Chunk | None, used: Sequence[Hit], right: Mapping[str, bool], short: Sequence[str]
 ) -> str:
+    """The verdict's key, from which arms are right and what the retrieved one read."""
     if gold is None or (short and not right["gold"] and not contains(gold.content, short)):
         return "the documents don't say"
     if right["none"]:
