@@ -20,12 +20,15 @@ from ragdemo import fusion
 from ragdemo.corpus import Corpus
 from ragdemo.errors import RagdemoError
 from ragdemo.evaluation.answers import contains
+from ragdemo.evaluation.questions import Question
+from ragdemo.evaluation.ranking import touches
 from ragdemo.evaluation.refusing import refused
 from ragdemo.generation.base import Generator
 from ragdemo.grounding import CITE_FROM, support
 from ragdemo.pipeline import retrieve
 from ragdemo.retrieval.base import Retriever
 from ragdemo.settings import Ask
+from ragdemo.text import content_words
 from ragdemo.types import Answer, Chunk, Decoding, Hit
 
 ARMS: Mapping[str, str] = {
@@ -136,6 +139,16 @@ def nearest_wrong(
     fit = [c for c in near if not (gold and _touch(c, gold)) and not contains(c.content, short)]
     elsewhere = (c for c in fit if gold is None or c.document_id != gold.document_id)
     return next(elsewhere, fit[0] if fit else None)
+
+
+def gold_passage(asked: Question, corpus: Corpus) -> Chunk | None:
+    """The passage that holds the answer: on a gold page, with an accepted short answer in it where
+    there is one, and of several the one that shares most words with the expected answer. None where
+    no passage is so."""
+    on = [c for c in corpus.chunks if any(touches(_handed(c)[0], p) for p in asked.places)]
+    fit = [c for c in on if not asked.short or contains(c.content, asked.short)]
+    wanted = set(content_words(asked.answer))
+    return max(fit, key=lambda c: len(wanted & {*content_words(c.content)}), default=None)
 
 
 def _handed(chunk: Chunk | None) -> list[Hit]:
