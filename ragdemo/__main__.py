@@ -1,4 +1,4 @@
-"""The command line: `python -m ragdemo ask | index | eval | train mini`; eval alone, or mini, retrieval.
+"""The command line, `python -m ragdemo`: ask, index, eval, eval mini, eval retrieval, train mini.
 
 See each `--help`.
 """

@@ -159,10 +159,9 @@ def main(argv: list[str] | None = None) -> int:
     by_id = {q.id: q for q in whole}
     texts = {q.id: q.question for q in whole}
     asked = [by_id[key] for key in drawn(texts, given.limit)]
-    try:
-        decoding = Decoding(max_tokens=given.max_tokens)
-    except ValueError as problem:
-        raise RagdemoError(f"{problem}.") from problem
+    if given.max_tokens < 1:
+        raise RagdemoError(f"--max-tokens must be at least 1, got {given.max_tokens}.")
+    decoding = Decoding(max_tokens=given.max_tokens)
     corpus = _corpus(given.docs, load_encoder(given.encoder), tell)
     bench = own_bench(corpus)
     if given.four_arms:
