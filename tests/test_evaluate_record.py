@@ -11,7 +11,7 @@ from test_evaluate import ASKED, bench
 
 from ragdemo.__main__ import main
 from ragdemo.evaluation import record
-from ragdemo.evaluation.answering import finished, four_arm_tables
+from ragdemo.evaluation.answering import four_arm_tables
 from ragdemo.evaluation.arms import USUAL, Arm
 from ragdemo.evaluation.four_arms import ARMS
 from ragdemo.evaluation.questions import write_questions
@@ -24,7 +24,7 @@ NASTY = '=cmd|x <img src="http://127.0.0.1:9/y"> & "q" | pipe'
 def made(asked=ASKED, arms=USUAL) -> record.Record:
     corpus = small_corpus()
     *_, standing = run(asked, arms, bench(corpus))
-    return finished("A run", asked, arms, corpus, Decoding(), standing)
+    return record.finished("A run", asked, arms, corpus, Decoding(), standing)
 
 
 def test_the_table_has_every_metric_with_its_interval():

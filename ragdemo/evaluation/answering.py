@@ -20,14 +20,12 @@ from ragdemo.errors import DocumentError, RagdemoError
 from ragdemo.evaluation import record
 from ragdemo.evaluation.arms import USUAL, Arm, Bench, read_arms, recut
 from ragdemo.evaluation.bootstrap import interval
-from ragdemo.evaluation.faults import faults
 from ragdemo.evaluation.four_arms import ARMS, VERDICTS, FourArms, four_arms, gold_passage
 from ragdemo.evaluation.journal import Journal, plan
 from ragdemo.evaluation.questions import Question, read_questions
 from ragdemo.evaluation.refusing import refused
 from ragdemo.evaluation.retrieval import drawn
 from ragdemo.evaluation.run import Standing, run
-from ragdemo.evaluation.summary import summarise
 from ragdemo.generation import create as create_generator
 from ragdemo.generation.base import Generator
 from ragdemo.retrieval import RETRIEVERS, Retriever, create
@@ -78,32 +76,7 @@ def measured(
         tell(f"{standing.done} of {standing.of} answers{left}")
     if kept:
         tell(f"{kept} of these were there from before")
-    return finished(title, asked, arms, corpus, decoding, standing)
-
-
-def finished(
-    title: str,
-    asked: Sequence[Question],
-    arms: Sequence[Arm],
-    corpus: Corpus,
-    decoding: Decoding,
-    standing: Standing,
-) -> record.Record:
-    """A run summed up, sorted and signed."""
-    results = standing.results
-    return record.Record(
-        title=title,
-        asked=tuple(asked),
-        arms=tuple(arms),
-        results=results,
-        lines=tuple(summarise(asked, results, [arm.name for arm in arms])),
-        faults=tuple(faults(asked, results, corpus)),
-        problems=standing.problems,
-        signature=record.signature(
-            asked, decoding, corpus.fingerprint, corpus.files, corpus.encoder.name,
-            [arm.generator for arm in arms],
-        ),
-    )  # fmt: skip
+    return record.finished(title, asked, arms, corpus, decoding, standing)
 
 
 # -- four arms

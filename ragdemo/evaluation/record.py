@@ -13,13 +13,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from ragdemo.corpus import Corpus
 from ragdemo.evaluation.arms import Arm
 from ragdemo.evaluation.bootstrap import LEVEL, RESAMPLES, Interval, Paired
-from ragdemo.evaluation.faults import FAULTS, Fault
+from ragdemo.evaluation.faults import FAULTS, Fault, faults
 from ragdemo.evaluation.metrics import COMPUTED, METRICS
 from ragdemo.evaluation.questions import Question
-from ragdemo.evaluation.run import Result
-from ragdemo.evaluation.summary import Line
+from ragdemo.evaluation.run import Result, Standing
+from ragdemo.evaluation.summary import Line, summarise
 from ragdemo.pipeline import versions
 from ragdemo.report import escaped, facts_table, standalone
 from ragdemo.types import Decoding
@@ -66,6 +67,31 @@ def signature(
         **{f"version of {name}": number for name, number in versions().items()},
         **{f"file {name}": f"SHA-256 {digest}" for name, digest in files.items()},
     }  # fmt: skip
+
+
+def finished(
+    title: str,
+    asked: Sequence[Question],
+    arms: Sequence[Arm],
+    corpus: Corpus,
+    decoding: Decoding,
+    standing: Standing,
+) -> Record:
+    """A run summed up, sorted and signed."""
+    results = standing.results
+    return Record(
+        title=title,
+        asked=tuple(asked),
+        arms=tuple(arms),
+        results=results,
+        lines=tuple(summarise(asked, results, [arm.name for arm in arms])),
+        faults=tuple(faults(asked, results, corpus)),
+        problems=standing.problems,
+        signature=signature(
+            asked, decoding, corpus.fingerprint, corpus.files, corpus.encoder.name,
+            [arm.generator for arm in arms],
+        ),
+    )  # fmt: skip
 
 
 # -- figures as text
