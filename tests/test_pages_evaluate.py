@@ -7,8 +7,6 @@ import io
 import threading
 import time
 
-import pytest
-from samples import mini
 from streamlit.testing.v1 import AppTest
 from test_pages import (
     NASTY,
@@ -32,7 +30,8 @@ SET = (
     "lost,How soon must a lost or stolen phone be reported?,,24 hours|two hours|one hour,"
     "mobile-phone-policy.pdf,2,yes,plain\n"
     "stretch,How many days of annual leave may I take in one stretch?,At most 15 working days of "
-    "annual leave may be taken in one stretch.,15 working days,annual-leave-policy.pdf,2,yes,plain\n"
+    "annual leave may be taken in one stretch.,15 working days,annual-leave-policy.pdf,2,yes,"
+    "plain\n"
     "pets,May I bring my dog to the office?,,,,,no,unanswerable\n"
 )
 
@@ -94,9 +93,10 @@ def test_faults_are_filtered_and_one_is_taken_apart() -> None:
     listed = next(d.value for d in app.dataframe if "evidence" in d.value)
     assert set(listed["fault"]) == {"nothing to go by"}
     said = shown(app)
-    for result in last(app).standing.results:
-        if result.id == listed.index.name or result.id == "lost":
-            assert result.answer in said
+    fault = next(f for f in last(app).record.faults if f.kind == "nothing to go by")
+    both = [r.answer for r in last(app).standing.results if r.id == fault.asked.id]
+    assert len(both) == 2
+    assert all(answer.split(".")[0] in said for answer in both)
     assert "from the question alone" in said
 
 
@@ -109,9 +109,7 @@ def test_a_stopped_run_keeps_what_it_has_and_goes_on() -> None:
         bench = evalarms.bench(visitor, reins)
         whole = cache.sample_set()[:3]
         arms = [evalarms._here(visitor, arm) for arm in evalarms.USUAL]
-        plan = evalrun.plan(
-            cache.sample_set(), arms, visitor.corpus.fingerprint, visitor.decoding
-        )
+        plan = evalrun.plan(cache.sample_set(), arms, visitor.corpus.fingerprint, visitor.decoding)
         going = evalrun.run(whole, arms, bench)
         next(going)
         standing = next(going)
@@ -280,11 +278,3 @@ def test_no_documents_no_figures_about_passages() -> None:
     assert last(app).standing.done == 6
     assert "recall" not in last(app).record.lines[0].means
     assert {f.kind for f in last(app).record.faults} <= {"gold is odd", "should have refused"}
-
-
-@pytest.mark.parametrize("name", list(evalarms.PRESETS))
-def test_every_preset_has_arms_that_can_run(name: str) -> None:
-    arms = evalarms.PRESETS[name]
-    assert 2 <= len(arms) <= len(evalarms.evalplot_colours() if False else arms)
-    assert len({arm.name for arm in arms}) == len(arms)
-    assert mini().fusions == ("in decoder", "marginalise")

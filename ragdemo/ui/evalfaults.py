@@ -32,7 +32,7 @@ def show(me: Visitor, ran: Ran) -> None:
         for arm in arms
         if many[kind, arm]
     ]
-    st.altair_chart(evalplot.bars(rows, arms, "fault", "count"), width="stretch")
+    st.vega_lite_chart(evalplot.bars(rows, arms, "fault", "count"), width="stretch")
     st.dataframe(
         [{"fault": kind, "what it means": FAULTS[kind]} for kind in present],
         hide_index=True, width="stretch",

@@ -93,7 +93,7 @@ def _group(ran: Ran, group: str) -> None:
     chart = evalplot.dots(ran.record.lines, group)
     if chart is not None:
         st.markdown(f"#### {GROUPS[group]}")
-        st.altair_chart(chart, width="stretch")
+        st.vega_lite_chart(chart, width="stretch")
 
 
 def _kinds(ran: Ran) -> None:
@@ -115,4 +115,4 @@ def _kinds(ran: Ran) -> None:
                              "said": f"{right} of {len(own)}"})  # fmt: skip
     if rows:
         st.markdown("#### :material/category: Right answers by kind of question")
-        st.altair_chart(evalplot.bars(rows, arms, "kind", "share"), width="stretch")
+        st.vega_lite_chart(evalplot.bars(rows, arms, "kind", "share"), width="stretch")

@@ -36,7 +36,7 @@ def show(me: Visitor, votes: Sequence[Vote]) -> None:
             for arm in arms
             if (many := counts.get((arm, key), 0))
         ]
-        st.altair_chart(evalplot.bars(rows, arms, "label", "count"), width="stretch")
+        st.vega_lite_chart(evalplot.bars(rows, arms, "label", "count"), width="stretch")
         _agreement(humane.agreements(shown, votes))
     with right:
         _scatter(me, votes)
@@ -99,7 +99,7 @@ def _scatter(me: Visitor, votes: Sequence[Vote]) -> None:
     if not found:
         st.caption("None of the rated answers has this metric.")
         return
-    st.altair_chart(evalplot.scatter(found, metric, scale), width="stretch")
+    st.vega_lite_chart(evalplot.scatter(found, metric, scale), width="stretch")
     r = humane.correlation(found)
     said = "not known yet" if math.isnan(r) else f"{r:.2f}"
     st.caption(
