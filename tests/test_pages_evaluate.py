@@ -200,6 +200,8 @@ def rate(app, better: str = "left"):
     """Vote on the item shown."""
     turn = len(me(app).rating.votes)
     app.radio(key=f"better-{turn}").set_value(better)
+    app.radio(key=f"label-{turn}-0").set_value("right")
+    app.radio(key=f"label-{turn}-1").set_value("both")
     app.select_slider(key=f"accuracy-{turn}-0").set_value(5)
     return press(app, "Vote")
 
@@ -213,6 +215,9 @@ def test_answers_are_rated_blind_and_alone() -> None:
     said = shown(app)
     assert items[0].question in said
     assert "left was" not in said  # the arms are hidden until the vote
+    app = press(app, "Vote")
+    assert "Say of both answers" in shown(app)
+    assert not me(app).rating.votes
     app = rate(app)
     assert f"left was {items[0].arms[0]}, right was {items[0].arms[1]}" in shown(app)
     app = rate(app, "same")

@@ -141,8 +141,9 @@ def shared() -> Shared:
 def wait() -> Shared:
     """The shared things, with a visible status while they load. Raises RagdemoError."""
     found = shared()
+    # also where nothing is to be said: what follows keeps its place on the page
+    place = st.empty()
     if not found.ready.is_set():
-        place = st.empty()
         with place.container(), st.status("Getting ready (once after a start)", expanded=True):
             bar = st.progress(0.0)
             while not found.ready.wait(0.1):

@@ -6,9 +6,12 @@ from collections import Counter
 
 import streamlit as st
 
+from ragdemo.evaluation.answers import contains
 from ragdemo.evaluation.faults import FAULTS, Fault
 from ragdemo.evaluation.run import Result
 from ragdemo.grounding import support
+from ragdemo.text import sentences
+from ragdemo.types import Support
 from ragdemo.ui import answers, drawn, evalplot, passages
 from ragdemo.ui.evalrun import Ran
 from ragdemo.ui.state import Visitor
@@ -79,7 +82,8 @@ def _one(me: Visitor, ran: Ran, fault: Fault) -> None:
             *([{"text": f" ({where})"}] if where else []),
         ]
     )
-    same = [r for r in ran.standing.results if r.id == asked.id]
+    found = {r.arm: r for r in ran.standing.results if r.id == asked.id}
+    same = [found[arm.name] for arm in ran.arms if arm.name in found]
     for start in range(0, len(same), 3):
         part = same[start : start + 3]
         for column, result in zip(st.columns(max(2, len(part))), part, strict=False):
@@ -91,7 +95,16 @@ def _one(me: Visitor, ran: Ran, fault: Fault) -> None:
     hits = fault.result.hits
     if hits:
         held = support(fault.result.answer, hits, asked.question)
-        passages.show(me, asked.question, hits, None, support=held)
+        passages.show(me, asked.question, hits, None, support=[*held, *_gold(fault)])
+
+
+def _gold(fault: Fault) -> list[Support]:
+    """The sentence that holds the accepted answer, to be marked in its passage."""
+    if fault.at is None:
+        return []
+    text = fault.result.hits[fault.at - 1].chunk.text
+    spans = [s for s in sentences(text) if contains(text[s.start : s.end], fault.asked.short)]
+    return [Support(0, 0, 1.0, fault.at, span) for span in spans]
 
 
 def _answer(question: str, result: Result, fault: Result) -> None:

@@ -20,7 +20,10 @@ COLOURS = (
     "#6a6ae6", "#d15b8f", "#6f9f2f", "#9a7a5a",
 )  # fmt: skip
 FONT = 14
-BAND = 28  # pixels of one arm
+BAND = 30  # pixels of one arm
+AROUND = 110  # pixels of legend and axis
+SHARES = [0, 0.2, 0.4, 0.6, 0.8, 1]
+ROOM = 1.08  # of the longest bar or the highest share: figures stand beside them
 QUIET = {"domain": False, "ticks": False, "title": None, "labelFontSize": FONT, "labelLimit": 190}
 
 
@@ -32,7 +35,7 @@ def _colour(arms: Sequence[str]) -> Spec:
         "scale": {"domain": list(arms), "range": list(COLOURS[: len(arms)])},
         "legend": {
             "title": None, "orient": "top", "labelFontSize": FONT, "symbolSize": 160,
-            "symbolType": "circle", "columns": 2, "labelLimit": 220,
+            "symbolType": "circle", "symbolOpacity": 1, "columns": 2, "labelLimit": 220,
         },
     }  # fmt: skip
 
@@ -48,7 +51,7 @@ def _rows(field: str, order: Sequence[str], arms: Sequence[str]) -> Spec:
 
 
 def _height(bands: int, arms: int) -> int:
-    return bands * max(arms, 1) * BAND + 60
+    return bands * max(arms, 1) * BAND + AROUND
 
 
 def dots(lines: Sequence[Line], group: str) -> Spec | None:
@@ -73,8 +76,11 @@ def dots(lines: Sequence[Line], group: str) -> Spec | None:
     there = {row["metric"] for row in rows}
     order = [m.title for m in METRICS.values() if m.title in there]
     arms = [line.arm for line in lines]
-    scale = {"zero": True} if group == "time" else {"domain": [0, 1]}
-    axis = {"title": None, "tickCount": 5, "labelFontSize": FONT, "format": "~g"}
+    timed = group == "time"
+    end = max(row["high"] for row in rows) if timed else 1.0
+    scale = {"domain": [0, end * ROOM]}
+    axis = {"title": None, "labelFontSize": FONT, "format": "~g", "tickCount": 5}
+    axis |= {} if timed else {"values": SHARES}
 
     def x(field: str) -> Spec:
         return {"field": field, "type": "quantitative", "scale": scale, "axis": axis}
@@ -104,12 +110,13 @@ def bars(rows: Sequence[dict[str, object]], arms: Sequence[str], by: str, unit: 
     "share" or "count"."""
     order = list(dict.fromkeys(str(row[by]) for row in rows))
     share = unit == "share"
+    end = 1 if share else max((row["value"] for row in rows), default=1)
     axis = {"title": None, "labelFontSize": FONT, "tickCount": 5, "format": "%" if share else "d"}
     x = {
         "field": "value",
         "type": "quantitative",
-        "scale": {"domain": [0, 1]} if share else {"zero": True},
-        "axis": axis if share else {**axis, "tickMinStep": 1},
+        "scale": {"domain": [0, end * ROOM]},
+        "axis": {**axis, **({"values": SHARES} if share else {"tickMinStep": 1})},
     }
     return {
         "data": {"values": list(rows)},
@@ -140,7 +147,7 @@ def scatter(points: Sequence[Point], metric: str, scale: str) -> Spec:
         "encoding": {
             "x": {"field": "rated", "type": "quantitative", "scale": {"domain": [0.8, 5.2]},
                   "axis": axis(f"{METRICS[scale].title}, people")},
-            "y": {"field": "metric", "type": "quantitative", "scale": {"domain": [0, 1]},
+            "y": {"field": "metric", "type": "quantitative", "scale": {"domain": [0, 1.05]},
                   "axis": axis(METRICS[metric].title)},
             "color": _colour(list(dict.fromkeys(point.arm for point in points))),
             "tooltip": [{"field": "item"}, {"field": "arm"}, {"field": "rated"},

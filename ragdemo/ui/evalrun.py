@@ -78,7 +78,12 @@ def section(me: Visitor, board: running.Board) -> None:
     if body and found:
         with body:
             _draw(found)
-            if found.stopped:
+            if not found.stopped:
+                st.caption(
+                    ":green[:material/check_circle:] Finished: see Results, and Faults for what "
+                    "went wrong."
+                )
+            else:
                 st.caption(
                     ":orange[:material/pause_circle:] Stopped. What was finished is kept: see "
                     "Results, or press “Go on”."
@@ -171,12 +176,12 @@ def _draw(ran: Ran) -> None:
             {
                 "arm": arm.name,
                 "answered": f"{len(own)} of {len(ran.asked)}",
-                "right so far": right / len(judged) if judged else None,
+                "right": right / len(judged) if judged else None,
                 "last answer": own[-1].answer if own else "",
             }
         )
     st.dataframe(
         rows, hide_index=True, width="stretch",
-        column_config={"right so far": st.column_config.ProgressColumn(min_value=0, max_value=1,
+        column_config={"right": st.column_config.ProgressColumn(min_value=0, max_value=1,
                                                                        format="percent")},
     )  # fmt: skip

@@ -113,7 +113,7 @@ def _head(me: Visitor, seen: Seen | None) -> None:
         if seen:
             st.markdown(f"## :blue[{rating.code}]", width="content")
             st.caption(
-                f"{seen.raters} raters, {len(seen.votes)} votes so far · open for another "
+                f"Raters: {seen.raters}. Votes so far: {len(seen.votes)}. Open for another "
                 f"{seen.left / 3600:.1f} hours. You are {rating.rater}."
             )
             st.button("Look again", icon=":material/refresh:", key="room-look")
@@ -157,7 +157,9 @@ def _rate(me: Visitor) -> None:
                           horizontal=True, key=f"better-{done}")  # fmt: skip
         sent = st.form_submit_button("Vote", icon=":material/how_to_vote:", type="primary")
     _passages(item)
-    if sent:
+    if sent and None in sides:
+        drawn.problem("Say of both answers which of the three they are, then vote.")
+    elif sent:
         vote = Vote(item.id, rating.rater, better, tuple(sides))
         try:
             if rating.code:
@@ -169,15 +171,17 @@ def _rate(me: Visitor) -> None:
         st.rerun()
 
 
-def _side(at: int, turn: int) -> Side:
-    label = st.radio("Answer and passage", list(LABELS), format_func=LABELS.get,
+def _side(at: int, turn: int) -> Side | None:
+    """None where no label was chosen yet."""
+    # nothing is chosen before: what stands there first is chosen most
+    label = st.radio("Answer and passage", list(LABELS), None, format_func=LABELS.get,
                      key=f"label-{turn}-{at}")  # fmt: skip
     scales = [
         st.select_slider(METRICS[name].title, STEPS, 3, key=f"{name}-{turn}-{at}",
                          help=f"{METRICS[name].says} Not seen by it: {METRICS[name].blind}")
         for name in SCALES
     ]  # fmt: skip
-    return Side(label, tuple(scales))
+    return Side(label, tuple(scales)) if label else None
 
 
 def _revealed(rating: Rating) -> None:
