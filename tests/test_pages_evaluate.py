@@ -7,6 +7,7 @@ import io
 import threading
 import time
 
+from samples import PHONES, document
 from streamlit.testing.v1 import AppTest
 from test_pages import (
     NASTY,
@@ -146,7 +147,15 @@ def test_a_longer_run_asks_only_what_is_new() -> None:
 
 
 def test_presets_and_an_arm_of_ones_own() -> None:
-    app = small()
+    app = start(PAGE)
+    corpus = me(app).corpus
+    for document_id in list(corpus.documents):
+        corpus.remove(document_id)
+    corpus.add(document("phones.md", PHONES))  # quickly cut anew
+    rows = (
+        "question,short,file,pages\nHow soon must a lost phone be reported?,24 hours,phones.md,1\n"
+    )
+    app = upload(app, ("mine.csv", rows.encode()))
     app.radio(key="eval-preset").set_value("Three chunk lengths")
     app = go(ran(app.run()))
     found = last(app)
