@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from samples import mini, small_corpus
+from samples import SAMPLE_DOCS, handbook, mini, small_corpus
 
 from ragdemo.corpus import Corpus
 from ragdemo.errors import DocumentError, ModelUnavailable
@@ -16,7 +16,7 @@ from ragdemo.evaluation.arms import USUAL, Arm, Bench, read_arms, recut, write_a
 from ragdemo.evaluation.faults import FAULTS, faults
 from ragdemo.evaluation.journal import Journal, plan
 from ragdemo.evaluation.metrics import METRICS, case
-from ragdemo.evaluation.questions import Question
+from ragdemo.evaluation.questions import Question, sample_questions
 from ragdemo.evaluation.run import Result, run
 from ragdemo.evaluation.summary import summarise
 from ragdemo.retrieval import create
@@ -71,6 +71,24 @@ def test_a_run_tells_how_far_it_is():
     assert news[0].left is None
     assert news[-1].left == 0
     assert all(s.left > 0 for s in news[1:-1])
+
+
+def test_questions_of_an_arm_are_written_together():
+    sizes = []
+
+    class Counting:
+        def __getattr__(self, name):
+            return getattr(mini(), name)
+
+        def stream(self, prompts, decodings, cancelled):
+            sizes.append((len(prompts), bool(prompts[0].used)))
+            return mini().stream(prompts, decodings, cancelled)
+
+    asked = [replace(ASKED[0], id=str(n)) for n in range(20)]
+    counted = replace(bench(small_corpus()), generator=lambda name: Counting())
+    *_, last = run(asked, USUAL, counted)
+    assert last.done == 40
+    assert sizes == [(8, True), (8, False)] * 2 + [(4, True), (4, False)]
 
 
 def test_cancelling_keeps_what_is_done_and_the_rest_is_made_up():
@@ -236,6 +254,14 @@ def test_every_kind_of_fault():
     assert "had room for 1" in cut.because
     gone = wrong(corpus, replace(lost, file="gone.md"), "A week.", ["phones.md"])
     assert "gone.md, page 1, is not among the documents" in gone.because
+
+
+def test_a_scanned_page_is_named_as_such():
+    asked = next(q for q in sample_questions(SAMPLE_DOCS) if q.id == "scan-01")
+    made = Result(asked.id, "a", "A week.", "stop", False, False, (), 0, 1.0)
+    (fault,) = faults([asked], [made], handbook())
+    assert fault.kind == "gold is odd"
+    assert "it may be a scan" in fault.because
 
 
 def test_right_answers_are_no_faults():

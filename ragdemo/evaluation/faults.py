@@ -85,10 +85,16 @@ def _odd(asked: Question, corpus: Corpus) -> str:
     texts = [_text(place, corpus) for place in asked.places]
     for (file, pages), text in zip(asked.places, texts, strict=True):
         if text is None:
-            return f"{file}, page {', '.join(map(str, pages))}, is not among the documents."
-    if asked.short and texts and not any(contains(text or "", asked.short) for text in texts):
+            return f"{file}, page {_numbers(pages)}, is not among the documents."
+        if not text.strip():
+            return f"{file}, page {_numbers(pages)}, gave no text: it may be a scan."
+    if asked.short and texts and not any(contains(text, asked.short) for text in texts):
         return "None of the accepted short answers stands on the gold pages."
     return ""
+
+
+def _numbers(pages: Sequence[int]) -> str:
+    return ", ".join(map(str, pages))
 
 
 def _text(place: Place, corpus: Corpus) -> str | None:
