@@ -22,7 +22,7 @@ COLOURS = (
 FONT = 14
 BAND = 30  # pixels of one arm
 AROUND = 110  # pixels of legend and axis
-SHARES = [0, 0.2, 0.4, 0.6, 0.8, 1]
+SHARES = {"values": [0, 0.25, 0.5, 0.75, 1], "labelOverlap": False}
 ROOM = 1.08  # of the longest bar or the highest share: figures stand beside them
 QUIET = {"domain": False, "ticks": False, "title": None, "labelFontSize": FONT, "labelLimit": 190}
 
@@ -80,7 +80,7 @@ def dots(lines: Sequence[Line], group: str) -> Spec | None:
     end = max(row["high"] for row in rows) if timed else 1.0
     scale = {"domain": [0, end * ROOM]}
     axis = {"title": None, "labelFontSize": FONT, "format": "~g", "tickCount": 5}
-    axis |= {} if timed else {"values": SHARES}
+    axis |= {} if timed else SHARES
 
     def x(field: str) -> Spec:
         return {"field": field, "type": "quantitative", "scale": scale, "axis": axis}
@@ -116,7 +116,7 @@ def bars(rows: Sequence[dict[str, object]], arms: Sequence[str], by: str, unit: 
         "field": "value",
         "type": "quantitative",
         "scale": {"domain": [0, end * ROOM]},
-        "axis": {**axis, **({"values": SHARES} if share else {"tickMinStep": 1})},
+        "axis": {**axis, **(SHARES if share else {"tickMinStep": 1})},
     }
     return {
         "data": {"values": list(rows)},
