@@ -1,4 +1,4 @@
-"""The command line: `python -m ragdemo ask | index | eval mini | eval retrieval | train mini`.
+"""The command line, `python -m ragdemo`: ask, index, eval, eval mini, eval retrieval, train mini.
 
 See each `--help`.
 """
@@ -30,6 +30,10 @@ def main(argv: list[str] | None = None) -> int:
             from ragdemo.evaluation.retrieval import main as run
 
             return run(argv[2:])
+        if argv[:1] == ["eval"]:
+            from ragdemo.evaluation.answering import main as run
+
+            return run(argv[1:])
         given = _parser().parse_args(argv)
         return given.run(given)
     except RagdemoError as problem:
@@ -41,8 +45,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m ragdemo",
         description="Ask your documents, with and without retrieval.",
-        epilog="Also: eval mini (measure the bundled generator), eval retrieval (measure the "
-        "retrievers), train mini (train the generator).",
+        epilog="Also: eval (measure answers to your own questions), eval mini (measure the bundled "
+        "generator), eval retrieval (measure the retrievers), train mini (train the generator).",
     )
     commands = parser.add_subparsers(required=True)
     ask = commands.add_parser("ask", help="passages with scores, and both answers")

@@ -120,12 +120,8 @@ def to_html(comparison: Comparison) -> str:
     """One page to hand in, print or mail: question, answers, passages, prompts, settings."""
     c = comparison
     parts = [
-        "<!doctype html><html lang=en><head><meta charset=utf-8>",
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
-        '<meta name=viewport content="width=device-width,initial-scale=1">',
-        f"<title>ragdemo: {_e(c.question[:80])}</title><style>{_STYLE}</style></head><body>",
-        f"<h1>{_e(c.question)}</h1>",
-        f"<p class=warn>{_e(c.weak)}</p>" if c.weak else "",
+        f"<h1>{escaped(c.question)}</h1>",
+        f"<p class=warn>{escaped(c.weak)}</p>" if c.weak else "",
         "<div class=pair>",
         _answer("With retrieval", c.grounded, c.support),
         _answer("Without retrieval", c.baseline, c.baseline_support),
@@ -135,41 +131,52 @@ def to_html(comparison: Comparison) -> str:
         *(_passage(n, hit, c) for n, hit in enumerate(c.hits, start=1)),
         _candidates(c.marginal) if c.marginal else "",
         "<h2>Prompts</h2>",
-        f"<h3>With retrieval</h3><pre>{_e(c.grounded.prompt.text)}</pre>",
-        f"<h3>Without retrieval</h3><pre>{_e(c.baseline.prompt.text)}</pre>",
+        f"<h3>With retrieval</h3><pre>{escaped(c.grounded.prompt.text)}</pre>",
+        f"<h3>Without retrieval</h3><pre>{escaped(c.baseline.prompt.text)}</pre>",
         "<h2>How it was made</h2>",
-        _table("Seconds", {k: f"{v:.3f}" for k, v in c.seconds.items()}),
-        _table("Settings", c.settings),
-        _table("Versions", c.versions),
-        _table("Files (SHA-256)", c.files),
-        "</body></html>",
+        facts_table("Seconds", {k: f"{v:.3f}" for k, v in c.seconds.items()}),
+        facts_table("Settings", c.settings),
+        facts_table("Versions", c.versions),
+        facts_table("Files (SHA-256)", c.files),
     ]
-    return "\n".join(part for part in parts if part)
+    return standalone(c.question[:80], parts)
 
 
-def _e(text: object) -> str:
+def standalone(title: str, parts: Iterable[str]) -> str:
+    """A page of ready HTML parts that fetches nothing and runs nothing."""
+    head = [
+        "<!doctype html><html lang=en><head><meta charset=utf-8>",
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
+        '<meta name=viewport content="width=device-width,initial-scale=1">',
+        f"<title>ragdemo: {escaped(title)}</title><style>{_STYLE}</style></head><body>",
+    ]
+    return "\n".join(part for part in (*head, *parts, "</body></html>") if part)
+
+
+def escaped(text: object) -> str:
+    """Anybody's text, for between tags and inside quoted attributes."""
     return escape(clean(str(text))[0])
 
 
 def _answer(title: str, answer: Answer, held: Sequence[Support]) -> str:
     body, at = "", 0
     for s in held:
-        body += _e(answer.text[at : s.start])
+        body += escaped(answer.text[at : s.start])
         inner, here = "", s.start
         for loose in s.unsupported:
-            inner += _e(answer.text[here : loose.start])
-            inner += f"<span class=loose>{_e(answer.text[loose.start : loose.end])}</span>"
+            inner += escaped(answer.text[here : loose.start])
+            inner += f"<span class=loose>{escaped(answer.text[loose.start : loose.end])}</span>"
             here = loose.end
-        inner += _e(answer.text[here : s.end])
+        inner += escaped(answer.text[here : s.end])
         body += inner if s.citation else f"<span class=weak>{inner}</span>"
         if s.citation:
             body += f' <a class=cite href="#passage-{s.citation}">{s.citation}</a>'
         at = s.end
-    body += _e(answer.text[at:])
+    body += escaped(answer.text[at:])
     ending = {"length": " · cut at the longest answer allowed", "cancelled": " · stopped"}
     return (
         f"<div class=box><h2>{title}</h2><div class=text>{body or '–'}</div><p class=quiet>"
-        f"{_e(answer.model)} · {answer.tokens} tokens{ending.get(answer.finish, '')}</p></div>"
+        f"{escaped(answer.model)} · {answer.tokens} tokens{ending.get(answer.finish, '')}</p></div>"
     )
 
 
@@ -180,8 +187,8 @@ def _passage(number: int, hit: Hit, c: Comparison) -> str:
     floor = "" if c.floor is None else f" (nonsense reaches {c.floor:.2f})"
     return (
         f'<div class=box id="passage-{number}">'
-        f"<strong>{number} · {_e(chunk.document_name)}</strong>"
-        f"<p class=quiet>page {pages} · {_e(chunk.heading)} · {_e(hit.retriever)} "
+        f"<strong>{number} · {escaped(chunk.document_name)}</strong>"
+        f"<p class=quiet>page {pages} · {escaped(chunk.heading)} · {escaped(hit.retriever)} "
         f"{hit.score:.3f}{floor}</p><div class=text>{_marked(chunk.text, evidence)}</div></div>"
     )
 
@@ -192,9 +199,12 @@ def _marked(text: str, spans: Sequence[Span]) -> str:
         if span.end <= at:
             continue
         start = max(at, span.start)
-        body += _e(text[at:start]) + f"<span class=support>{_e(text[start : span.end])}</span>"
+        body += (
+            escaped(text[at:start])
+            + f"<span class=support>{escaped(text[start : span.end])}</span>"
+        )
         at = span.end
-    return body + _e(text[at:])
+    return body + escaped(text[at:])
 
 
 def _candidates(m: Marginal) -> str:
@@ -206,7 +216,9 @@ def _candidates(m: Marginal) -> str:
     for number, text in enumerate(m.candidates):
         cells = "".join(f"<td>{value:.2f}</td>" for value in m.log_likelihoods[number])
         mark = " class=support" if number == m.winner else ""
-        rows += f"<tr{mark}><td>{_e(text)}</td>{cells}<td>{m.log_marginals[number]:.2f}</td></tr>"
+        rows += (
+            f"<tr{mark}><td>{escaped(text)}</td>{cells}<td>{m.log_marginals[number]:.2f}</td></tr>"
+        )
     return (
         "<h2>Candidates</h2><p class=quiet>log p(candidate | question, passage); at the right the "
         f"log of their sum weighted by p(passage | question), the highest of which won.</p><table>"
@@ -215,8 +227,9 @@ def _candidates(m: Marginal) -> str:
     )
 
 
-def _table(title: str, rows: Mapping[str, object]) -> str:
+def facts_table(title: str, rows: Mapping[str, object]) -> str:
+    """Names and values under a heading; "" where there are none."""
     if not rows:
         return ""
-    lines = "".join(f"<tr><th>{_e(k)}</th><td>{_e(v)}</td></tr>" for k, v in rows.items())
-    return f"<h3>{_e(title)}</h3><table>{lines}</table>"
+    lines = "".join(f"<tr><th>{escaped(k)}</th><td>{escaped(v)}</td></tr>" for k, v in rows.items())
+    return f"<h3>{escaped(title)}</h3><table>{lines}</table>"

@@ -11,7 +11,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,6 +98,27 @@ def sample_questions(folder: Path) -> list[Question]:
         return read_questions(path.read_bytes(), path.name)
     except OSError as problem:
         raise DocumentError(f"{folder} holds no questions.jsonl. Name another folder.") from problem
+
+
+def write_questions(asked: Sequence[Question]) -> str:
+    """JSONL that `read_questions` reads."""
+    rows = []
+    for q in asked:
+        also = [{"file": file, "pages": list(pages)} for file, pages in q.also]
+        rows.append(
+            {
+                "id": q.id,
+                "question": q.question,
+                "answer": q.answer,
+                "short": list(q.short),
+                "file": q.file,
+                "pages": list(q.pages),
+                "answerable": q.answerable,
+                "kind": q.kind,
+                **({"also": also} if also else {}),
+            }
+        )
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def _json_rows(text: str) -> Iterator[tuple[int, object]]:

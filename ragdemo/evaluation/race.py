@@ -17,7 +17,6 @@ import numpy as np
 from ragdemo.errors import RagdemoError
 from ragdemo.evaluation import ranking
 from ragdemo.evaluation.questions import Question
-from ragdemo.evaluation.ranking import Place
 from ragdemo.evaluation.sets import EvalSet, Measure
 from ragdemo.retrieval import RETRIEVERS, Retriever, floor
 from ragdemo.types import Chunk, Hit
@@ -201,7 +200,7 @@ def question_set(name: str, asked: Sequence[Question], corpus, k: int) -> EvalSe
         def value(key: str, hits: Sequence[Hit]) -> float:
             places = known[key].places
             relevant = {str(number): 1 for number in range(len(places))}
-            return formula(_places_found(hits[:depth], places), relevant, depth)
+            return formula(ranking.places_found(hits[:depth], places), relevant, depth)
 
         return Measure(depth, value)
 
@@ -218,16 +217,3 @@ def question_set(name: str, asked: Sequence[Question], corpus, k: int) -> EvalSe
         about=f"{name}: {len(known)} of {len(asked)} questions, those with a known place in these "
         "documents",
     )
-
-
-def _places_found(hits: Sequence[Hit], places: Sequence[Place]) -> list[str]:
-    """Each hit as the places that it is the first to touch, or as an id that stands for nothing."""
-    found: list[str] = []
-    for hit in hits:
-        new = [
-            str(number)
-            for number, place in enumerate(places)
-            if str(number) not in found and ranking.touches(hit, place)
-        ]
-        found += new or [f"other {len(found)}"]
-    return found

@@ -73,6 +73,19 @@ def touches(hit: Hit, place: Place) -> bool:
     return hit.chunk.document_name == file and not set(pages).isdisjoint(hit.chunk.pages)
 
 
+def places_found(hits: Sequence[Hit], places: Sequence[Place]) -> list[str]:
+    """Each hit as the places that it is the first to touch, or as an id that stands for nothing."""
+    found: list[str] = []
+    for hit in hits:
+        new = [
+            str(number)
+            for number, place in enumerate(places)
+            if str(number) not in found and touches(hit, place)
+        ]
+        found += new or [f"other {len(found)}"]
+    return found
+
+
 def _first(ranked: Sequence[str], k: int | None) -> list[str]:
     if k is not None and k < 1:
         raise ValueError(f"k must be at least 1, got {k}")

@@ -1,4 +1,5 @@
-"""What all visitors share: models and the sample documents. Nothing of a visitor's own is here.
+"""What all visitors share: models and the sample documents. Nothing of a visitor's own is here, but
+for what hosts of rating rooms put into them (`rooms`).
 
 The first visit starts one thread that loads everything; pages look at its progress and stay
 responsive. Other generators are loaded when somebody chooses them.
@@ -17,6 +18,7 @@ from ragdemo.embedding import DPREncoder, Encoder, load_encoder
 from ragdemo.embedding.dpr import PASSAGES, QUESTIONS
 from ragdemo.errors import ModelUnavailable, RagdemoError
 from ragdemo.evaluation.questions import Question, sample_questions
+from ragdemo.evaluation.rooms import Rooms
 from ragdemo.generation import create
 from ragdemo.generation.base import Generator
 from ragdemo.generation.hub import MOST_BYTES, TIMEOUT, permit
@@ -139,8 +141,9 @@ def shared() -> Shared:
 def wait() -> Shared:
     """The shared things, with a visible status while they load. Raises RagdemoError."""
     found = shared()
+    # also where nothing is to be said: what follows keeps its place on the page
+    place = st.empty()
     if not found.ready.is_set():
-        place = st.empty()
         with place.container(), st.status("Getting ready (once after a start)", expanded=True):
             bar = st.progress(0.0)
             while not found.ready.wait(0.1):
@@ -206,3 +209,9 @@ def sample_set() -> list[Question]:
 def heavy() -> threading.Semaphore:
     """One large measurement at a time on this machine, whoever asks for it."""
     return threading.Semaphore(1)
+
+
+@st.cache_resource(show_spinner=False)
+def rooms() -> Rooms:
+    """Rooms where several visitors rate the same answers: what their hosts put in, and no more."""
+    return Rooms()

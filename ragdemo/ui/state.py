@@ -15,6 +15,8 @@ import streamlit as st
 
 from ragdemo.corpus import Corpus
 from ragdemo.embedding import Encoder
+from ragdemo.evaluation.arms import USUAL, Arm
+from ragdemo.evaluation.humane import Item, Vote
 from ragdemo.evaluation.questions import Question
 from ragdemo.generation.base import Generator
 from ragdemo.pipeline import Update
@@ -40,6 +42,17 @@ class Tuning:
     judge: str = ""  # a cross-encoder's id; "": the bundled generator re-ranks
     questions: str = ""  # DPR's encoder of questions; "": the usual one
     passages: str = ""  # and of passages
+
+
+@dataclass
+class Rating:
+    """Answers this visitor rates, alone or in a room."""
+
+    items: list[Item] = field(default_factory=list)
+    votes: dict[str, Vote] = field(default_factory=dict)  # this visitor's, by item
+    rater: str = "rater 1"
+    code: str = ""  # of the room; "": alone
+    key: str = ""  # the host's; "" for guests
 
 
 @dataclass
@@ -80,6 +93,9 @@ class Visitor:
     retrievers: dict[object, Retriever] = field(default_factory=dict)  # made for `corpus`
     store: StoreMaker | None = None  # None: FAISS, exact; may hold a visitor's key
     questions: tuple[str, list[Question]] | None = None  # name and rows; None: the samples'
+    made: list[Question] = field(default_factory=list)  # questions made by clicking passages
+    arms: list[Arm] = field(default_factory=lambda: list(USUAL))  # the visitor's own
+    rating: Rating = field(default_factory=Rating)
     job: Job | None = None  # longer work under way
     results: dict[str, Any] = field(default_factory=dict)  # by kind of work, its last news
     problems: dict[str, str] = field(default_factory=dict)  # by kind of work, why it failed
