@@ -197,6 +197,9 @@ def test_every_metric_says_what_it_is_and_cannot_see():
         assert metric.says.endswith(".")
         assert metric.blind.endswith(".")
         assert metric.source == "" or metric.source.startswith("https://")
+    assert METRICS["f1"].scale == "0 to 1, higher is better"
+    assert METRICS["seconds"].scale == "0 up, lower is better"
+    assert METRICS["accuracy"].scale == "1 to 5, higher is better"
     assert metrics.SCALES == ("relevance", "coherence", "accuracy")
 
 

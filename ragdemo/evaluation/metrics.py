@@ -80,6 +80,12 @@ class Metric:
     low: float = 0.0
     high: float | None = 1.0  # None: no fixed end
 
+    @property
+    def scale(self) -> str:
+        """ "0 to 1, higher is better"."""
+        end = "up" if self.high is None else f"to {self.high:g}"
+        return f"{self.low:g} {end}, {'higher' if self.higher else 'lower'} is better"
+
 
 def _gold(formula: Callable[[str, Sequence[str]], float]) -> Formula:
     return lambda c: formula(c.answer, c.golds) if c.golds else None
@@ -198,13 +204,13 @@ METRICS: Mapping[str, Metric] = {
     ),
     "overrefuses": Metric(
         "Refuses when it should not", "refusing",
-        "Says that the documents don't say, asked what they do. Lower is better.",
+        "Says that the documents don't say, asked what they do.",
         "A refusal is right all the same where retrieval found nothing.",
         UNANSWERABLE, lambda c: float(c.refused) if c.asked.answerable else None, higher=False,
     ),
     "seconds": Metric(
         "Seconds a question", "time",
-        "The search and this question's share of writing its batch. Lower is better.",
+        "The search and this question's share of writing its batch.",
         "In batches a question takes less than alone, and other visitors slow it.",
         "", lambda c: c.seconds, higher=False, high=None,
     ),

@@ -8,10 +8,11 @@ from functools import partial
 
 import streamlit as st
 
+from ragdemo.corpus import Corpus
 from ragdemo.errors import RagdemoError
 from ragdemo.evaluation.arms import MOST, USUAL, Arm, Bench, write_arms
 from ragdemo.generation.base import Generator
-from ragdemo.retrieval import RETRIEVERS
+from ragdemo.retrieval import RETRIEVERS, Retriever
 from ragdemo.settings import ORDERS, Chunking
 from ragdemo.ui import cache, choosing, drawn, running
 from ragdemo.ui.sidebyside import cut
@@ -135,16 +136,11 @@ def bench(me: Visitor, reins: running.Reins) -> Bench:
     mine, bundled, chosen = me.corpus, cache.shared().generator, me.generator
     own = choosing.makers(me, list(RETRIEVERS))
 
-    def corpus(chunking: Chunking):
+    def corpus(chunking: Chunking) -> Corpus:
         return mine if chunking == mine.chunking else cut(mine, chunking, reins)
 
-    elsewhere: dict[int, dict] = {}
-
-    def retriever(name: str, over):
-        if over is mine:
-            return own[name]()
-        makers = elsewhere.setdefault(id(over), choosing.makers(me, list(RETRIEVERS), over))
-        return makers[name]()
+    def retriever(name: str, over: Corpus) -> Retriever:
+        return (own if over is mine else choosing.makers(me, [name], over))[name]()
 
     return Bench(corpus, retriever, partial(_generator, bundled, chosen))
 

@@ -47,7 +47,13 @@ def show(ran: Ran) -> None:
     with st.expander("What each metric says, and what it cannot see", icon=":material/visibility:"):
         st.dataframe(
             [
-                {"metric": m.title, "says": m.says, "cannot see": m.blind, "source": m.source}
+                {
+                    "metric": m.title,
+                    "scale": m.scale,
+                    "says": m.says,
+                    "cannot see": m.blind,
+                    "source": m.source,
+                }
                 for m in METRICS.values()
             ],
             hide_index=True, width="stretch",
