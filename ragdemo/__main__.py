@@ -1,4 +1,4 @@
-"""The command line: `python -m ragdemo ask | index | eval mini | eval retrieval | train mini`.
+"""The command line: `python -m ragdemo ask | index | eval ... | experiments record | train mini`.
 
 See each `--help`.
 """
@@ -30,6 +30,10 @@ def main(argv: list[str] | None = None) -> int:
             from ragdemo.evaluation.retrieval import main as run
 
             return run(argv[2:])
+        if argv[:1] == ["experiments"]:
+            from ragdemo.experiments.record import main as run
+
+            return run(argv[1:])
         given = _parser().parse_args(argv)
         return given.run(given)
     except RagdemoError as problem:
@@ -42,7 +46,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m ragdemo",
         description="Ask your documents, with and without retrieval.",
         epilog="Also: eval mini (measure the bundled generator), eval retrieval (measure the "
-        "retrievers), train mini (train the generator).",
+        "retrievers), train mini (train the generator), experiments record (run those of the "
+        "Pipeline page).",
     )
     commands = parser.add_subparsers(required=True)
     ask = commands.add_parser("ask", help="passages with scores, and both answers")
