@@ -142,7 +142,7 @@ def searched(
     seconds = {"encode": encoded - begun, "look up": time.monotonic() - encoded}
     vectors = corpus.vectors  # [n, d]
     cosines = vectors @ question
-    dense = retriever is None or isinstance(retriever, Dense) and retriever.name == "dense"
+    dense = retriever is None or (isinstance(retriever, Dense) and retriever.name == "dense")
     scores = cosines if dense else retriever.scores(asked)
     top = min(comparison.hits, key=lambda hit: hit.rank)
     best = place(corpus, top)
@@ -214,4 +214,3 @@ def left_out(
     ]
     whole, *without = generator.log_likelihood(prompts, [text] * len(prompts), cancelled)
     return Dropped(text, whole, tuple(without))
-

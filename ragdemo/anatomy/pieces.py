@@ -30,7 +30,8 @@ def reader(encoder: Encoder) -> Callable[[str], list[Token]]:
     """
     if encoder.name == "hashing":
         return lambda text: [
-            Token(word, bucket(word, encoder.dimension)[0]) for word in content_words(text) or [text]
+            Token(word, bucket(word, encoder.dimension)[0])
+            for word in content_words(text) or [text]
         ]
     folder = minilm_path() if encoder.name == MINILM else Path(encoder.name)
     file = folder / "tokenizer.json"
@@ -49,4 +50,3 @@ def reader(encoder: Encoder) -> Callable[[str], list[Token]]:
         return [Token(t, i) for t, i in zip(found.tokens, found.ids, strict=True)]
 
     return read
-

@@ -1,8 +1,8 @@
 """What an experiment is, what a run of it gives, and a run as a file. Loads no model.
 
-    predict   a visitor picks one of `Experiment.options`
-    run       `Experiment.run` on the sample documents gives a `Record`
-    reveal    `Experiment.outcome` says which option came true
+predict   a visitor picks one of `Experiment.options`
+run       `Experiment.run` on the sample documents gives a `Record`
+reveal    `Experiment.outcome` says which option came true
 """
 
 from __future__ import annotations

@@ -80,6 +80,7 @@ class Visitor:
     retrievers: dict[object, Retriever] = field(default_factory=dict)  # made for `corpus`
     store: StoreMaker | None = None  # None: FAISS, exact; may hold a visitor's key
     questions: tuple[str, list[Question]] | None = None  # name and rows; None: the samples'
+    box: str = "question"  # opened in the Pipeline page's diagram
     job: Job | None = None  # longer work under way
     results: dict[str, Any] = field(default_factory=dict)  # by kind of work, its last news
     problems: dict[str, str] = field(default_factory=dict)  # by kind of work, why it failed

@@ -1,0 +1,167 @@
+"""One question taken apart: asking it, the diagram of its way, and the box that is open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from functools import partial
+
+import streamlit as st
+
+from ragdemo.anatomy import Anatomy, take_apart
+from ragdemo.facts import value
+from ragdemo.types import Comparison, Decoding
+from ragdemo.ui import boxes, cache, choosing, drawn, explained, flow, running
+from ragdemo.ui.asking import EXAMPLES
+from ragdemo.ui.race import duration
+from ragdemo.ui.state import Visitor
+
+KIND = "apart"
+FIELD = "apart-question"
+KEEP = {"persist_state": "session"}
+DEPTHS = ("In a sentence", "In a paragraph", "As a formula")
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """What the page shows, and where it came from."""
+
+    anatomy: Anatomy
+    carried: Comparison | None  # the last of the Ask page when this was begun
+
+
+def entry(me: Visitor) -> None:
+    """The question: the last one asked, or one's own. The first visit starts by itself."""
+    carried = _carried(me)
+    if carried is not None and carried is not me.results.get("apart-carried"):
+        me.results["apart-carried"] = carried
+        st.session_state[FIELD] = carried.question
+        _start(me, carried.question, carried)
+    st.session_state.setdefault(FIELD, EXAMPLES[1])
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        question = st.text_input("Question", key=FIELD, max_chars=1000, **KEEP)
+        go = st.button(
+            "Take it apart", type="primary", icon=":material/account_tree:",
+            disabled=not question.strip(), key="apart-go",
+        )  # fmt: skip
+    if me.retriever != "dense" or me.generator is not None:
+        st.caption("With the retriever and the generator chosen on the Ask page.")
+    found = me.results.get(KIND)
+    stale = found is not None and found.anatomy.chunks is not me.corpus.chunks
+    first = (found is None and KIND not in me.problems) or stale
+    if (go or (first and not me.job)) and question.strip():
+        me.results.pop(KIND, None)
+        _start(me, question.strip(), None)
+
+
+def _carried(me: Visitor) -> Comparison | None:
+    """The last question of the Ask page, where it was answered by what is here now."""
+    last = me.last
+    if last is None or not last.hits or last.marginal or last.grounded.finish == "cancelled":
+        return None
+    generator = me.generator or cache.shared().generator
+    here = last.settings.get("index") == me.corpus.fingerprint
+    same = last.grounded.model == generator.name and all(
+        here and hit.chunk.document_id in me.corpus.documents for hit in last.hits
+    )
+    return last if same and last.settings.get("retriever") == me.retriever else None
+
+
+def _start(me: Visitor, question: str, comparison: Comparison | None) -> None:
+    make = choosing.makers(me, [me.retriever])[me.retriever]
+    generator = me.generator or cache.shared().generator
+    decoding = _decoding(comparison, me.decoding)
+    corpus, ask, carried = me.corpus, me.ask, me.last
+
+    def updates(reins: running.Reins) -> Iterator[Apart]:
+        reins.tell("Asking" if comparison is None else "Looking into it", 0, 4)
+        parts = take_apart(
+            question, corpus, generator, comparison=comparison, ask=ask, decoding=decoding,
+            retriever=make(), cancelled=reins.cancelled,
+        )  # fmt: skip
+        said = ("Looking into the search", "Watching it write", "Leaving passages out", "Done")
+        for number, anatomy in enumerate(parts):
+            reins.tell(said[min(number, 3)], number + 1, 4)
+            yield Apart(anatomy, carried)
+
+    running.start(me, KIND, updates)
+
+
+def _decoding(comparison: Comparison | None, usual: Decoding) -> Decoding:
+    """As the comparison was written; it may come from a file."""
+    if comparison is None:
+        return usual
+    try:
+        return value(Decoding, {f.name: comparison.settings[f.name] for f in fields(Decoding)})
+    except (KeyError, TypeError, ValueError):
+        return usual
+
+
+def show(me: Visitor, board: running.Board) -> None:
+    """The diagram with the open box, growing while there is news."""
+    body = board.place(KIND, lambda found: _diagram(me, found.anatomy, live=True))
+    if body is None:
+        return
+    found = me.results.get(KIND)
+    with body:
+        if found is None:
+            st.caption("Press “Take it apart”.")
+        else:
+            _diagram(me, found.anatomy)
+            _open(me, found.anatomy)
+
+
+def _diagram(me: Visitor, a: Anatomy, live: bool = False) -> None:
+    figures, times = boxes.figures(a), boxes.times(a)
+    drawn_boxes = [
+        flow.Drawn(
+            name, box.title, figures.get(name, ""), duration(times[name]) if name in times else ""
+        )
+        for name, box in explained.BOXES.items()
+    ]
+    if live:
+        drawn.text(a.question, look="title")
+        st.caption("  →  ".join(box.title for box in explained.BOXES.values()))
+        return
+    flow.diagram(drawn_boxes, me.box, partial(setattr, me, "box"))
+
+
+def _step(me: Visitor, by: int) -> None:
+    names = list(explained.BOXES)
+    me.box = names[(names.index(me.box) + by) % len(names)]
+
+
+def _open(me: Visitor, a: Anatomy) -> None:
+    """The box that is open: its text at the depth chosen, and this question's data."""
+    box = explained.BOXES[me.box]
+    number = list(explained.BOXES).index(me.box) + 1
+    with st.container(border=True, key="open-box"):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.subheader(f"{number} · {box.title}", anchor=False)
+            st.button(
+                "Back", icon=":material/chevron_left:", key="box-back",
+                on_click=_step, args=(me, -1),
+            )  # fmt: skip
+            st.button(
+                "Next", icon=":material/chevron_right:", key="box-next",
+                on_click=_step, args=(me, 1),
+            )  # fmt: skip
+        depth = st.segmented_control(
+            "How deep", DEPTHS, default=DEPTHS[0], required=True, key="depth",
+            label_visibility="collapsed", **KEEP,
+        )  # fmt: skip
+        _explain(me.box, box, depth, a)
+        st.divider()
+        boxes.DETAILS[me.box](me, a)
+
+
+def _explain(name: str, box: explained.Box, depth: str | None, a: Anatomy) -> None:
+    if depth == DEPTHS[1]:
+        st.markdown(box.paragraph)
+    elif depth == DEPTHS[2]:
+        fused = str(a.comparison.settings.get("fused", ""))
+        formula = explained.FUSIONS.get(fused, box.formula) if name == "fusion" else box.formula
+        st.latex(formula.latex)
+        st.markdown(f"{formula.where} [{formula.paper}]({formula.address})")
+    else:
+        st.markdown(f"#### {box.sentence}")
