@@ -24,7 +24,7 @@ from ragdemo.retrieval import Retriever
 from ragdemo.retrieval.dense import Dense
 from ragdemo.settings import Ask
 from ragdemo.text import sentences
-from ragdemo.types import Chunk, Comparison, Decoding, Hit
+from ragdemo.types import Answer, Chunk, Comparison, Decoding, Hit
 
 NEAREST = 5  # neighbours named
 
@@ -66,9 +66,10 @@ class Anatomy:
     comparison: Comparison
     chunks: Sequence[Chunk]  # of the corpus as it was
     search: Search | None = None
-    steps: tuple[TokenStep, ...] | None = None
+    steps: tuple[TokenStep, ...] | None = None  # of the answer with retrieval
+    alone: tuple[TokenStep, ...] | None = None  # of the one without
     dropped: Dropped | None = None
-    problems: Mapping[str, str] | None = None  # "steps", "dropped": why there is none
+    problems: Mapping[str, str] | None = None  # "steps", "alone", "dropped": why there is none
     seconds: Mapping[str, float] | None = None  # beside the comparison's own
 
     @property
@@ -108,7 +109,8 @@ def take_apart(
     found = replace(found, search=search, seconds=seconds)
     yield found
     for part, work in (
-        ("steps", lambda: watched(comparison, generator, decoding)),
+        ("steps", lambda: watched(comparison.grounded, generator, decoding)),
+        ("alone", lambda: watched(comparison.baseline, generator, decoding)),
         ("dropped", lambda: left_out(comparison, generator, ask, decoding, cancelled)),
     ):
         _stop_if(cancelled)
@@ -177,16 +179,14 @@ def place(corpus: Corpus, hit: Hit) -> int:
     return found
 
 
-def watched(
-    comparison: Comparison, generator: Generator, decoding: Decoding
-) -> tuple[TokenStep, ...]:
-    """The steps of the grounded answer; RagdemoError where the generator can't be watched."""
+def watched(answer: Answer, generator: Generator, decoding: Decoding) -> tuple[TokenStep, ...]:
+    """The steps of this answer; RagdemoError where the generator can't be watched."""
     if not hasattr(generator, "trace"):
         raise RagdemoError(
             f"{generator.name} does not show what it weighed before each word. Choose the bundled "
             "generator or a Hugging Face model to see that."
         )
-    return generator.trace(comparison.grounded.prompt, decoding)
+    return generator.trace(answer.prompt, decoding)
 
 
 def left_out(

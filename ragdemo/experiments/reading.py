@@ -219,9 +219,9 @@ READING = (
             "It makes no difference",
         ),
         1,
-        "A prompt has a fixed size, the token budget. Raising k fills it with weaker passages until "
-        "the best one is cut. On the Ask page this can't happen: what fits is found best first, and "
-        "only then put into the order you chose.",
+        "A prompt has a fixed size, the token budget. Raising k fills it with weaker passages "
+        "until the best one is cut. On the Ask page this can't happen: what fits is found best "
+        "first, and only then put into the order you chose.",
         _budget,
         _budget_came,
     ),

@@ -19,6 +19,11 @@ from ragdemo.ui.state import Visitor
 KIND = "apart"
 FIELD = "apart-question"
 KEEP = {"persist_state": "session"}
+# what begins after each of the growing anatomies
+STAGES = (
+    "Looking into the search", "Watching it write with passages", "Watching it write without",
+    "Leaving passages out", "Done",
+)  # fmt: skip
 DEPTHS = ("In a sentence", "In a paragraph", "As a formula")
 
 
@@ -74,14 +79,13 @@ def _start(me: Visitor, question: str, comparison: Comparison | None) -> None:
     corpus, ask, carried = me.corpus, me.ask, me.last
 
     def updates(reins: running.Reins) -> Iterator[Apart]:
-        reins.tell("Asking" if comparison is None else "Looking into it", 0, 4)
+        reins.tell("Asking" if comparison is None else "Looking into it", 0, len(STAGES))
         parts = take_apart(
             question, corpus, generator, comparison=comparison, ask=ask, decoding=decoding,
             retriever=make(), cancelled=reins.cancelled,
         )  # fmt: skip
-        said = ("Looking into the search", "Watching it write", "Leaving passages out", "Done")
         for number, anatomy in enumerate(parts):
-            reins.tell(said[min(number, 3)], number + 1, 4)
+            reins.tell(STAGES[min(number, len(STAGES) - 1)], number + 1, len(STAGES))
             yield Apart(anatomy, carried)
 
     running.start(me, KIND, updates)

@@ -67,8 +67,10 @@ def tokens(read: Sequence[Token], problem: str) -> None:
     runs: list[drawn.Run] = []
     for number, token in enumerate(read[:SHOWN]):
         runs += [
-            {"text": f" {token.text} ", "kinds": [("before", "after")[number % 2]]},
-            {"text": f" {token.id}  ", "kinds": ["note"]},
+            # no line break between a token and its number
+            {"text": f"\xa0{token.text}\xa0", "kinds": [("before", "after")[number % 2]]},
+            {"text": f"\xa0{token.id}", "kinds": ["note"]},
+            {"text": "  "},
         ]
     drawn.runs(runs, look="airy")
     rest = len(read) - SHOWN
@@ -150,7 +152,9 @@ def _top(me: Visitor, a: Anatomy) -> None:
         {letter: n for n, letter in enumerate(letters.values())},
     )
     if c.floor is not None:
-        st.caption(f"The black line, {drawn.number(c.floor)}, is what a nonsense question reaches.")
+        st.caption(
+            f"The mark on each bar, {drawn.number(c.floor)}, is what a nonsense question reaches."
+        )
 
 
 def _fusion(me: Visitor, a: Anatomy) -> None:

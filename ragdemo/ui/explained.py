@@ -88,7 +88,7 @@ BOXES: Mapping[str, Box] = {
     ),
     "index": Box(
         "Index",
-        "The question's arrow is laid beside every passage's arrow to see which point the same way.",
+        "The question's arrow is laid beside every passage's to see which point the same way.",
         "The index holds all vectors and compares the question with them. With some hundred "
         "passages every one is compared exactly; with millions, an index such as HNSW looks only "
         "where it is promising. The dashed line is the floor: what a nonsense question reaches on "
@@ -142,8 +142,8 @@ BOXES: Mapping[str, Box] = {
             r"p_T(v) = \frac{p(v)^{1/T}}{\sum_{u} p(u)^{1/T}}, \qquad "
             r"p = g \, p_{\text{vocab}} + (1 - g) \sum_{i:\, t_i = v} a_i",
             "$T$: temperature; top-p keeps the smallest set of likeliest $v$ that holds $p$. At "
-            "the right the bundled model's mixture: $g$ its share of own words, $a_i$ the attention on "
-            "source token $t_i$ (pointer-generator, See et al. 2017).",
+            "the right the bundled model's mixture: $g$ its share of own words, $a_i$ the "
+            "attention on source token $t_i$ (pointer-generator, See et al. 2017).",
             "Holtzman et al. 2020 (nucleus sampling)",
             "https://arxiv.org/abs/1904.09751",
         ),

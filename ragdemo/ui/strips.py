@@ -22,26 +22,24 @@ def vectors(rows: Mapping[str, np.ndarray]) -> None:
     """A strip for each vector [d], its colours on a scale of its own."""
     for name, vector in rows.items():
         most = float(np.abs(vector).max()) or 1.0
-        table = pd.DataFrame({"number": range(1, len(vector) + 1), "value": vector.astype(float)})
+        places = np.arange(len(vector))
+        table = pd.DataFrame({"from": places, "to": places + 1, "value": vector.astype(float)})
         strip = (
             alt.Chart(table)
             .mark_rect()
             .encode(
                 x=alt.X(
-                    "number:O", title=None,
-                    axis=alt.Axis(labels=False, ticks=False, domain=False),
-                    scale=alt.Scale(paddingInner=0, paddingOuter=0),
+                    "from:Q", axis=None, scale=alt.Scale(domain=[0, len(vector)], nice=False)
                 ),
-                color=alt.Color(
-                    "value:Q", legend=None,
-                    scale=alt.Scale(
-                        domain=[-most, 0, most], range=["#2166ac", "#f4f4f4", "#b2182b"]
-                    ),
-                ),
-                tooltip=["number:O", alt.Tooltip("value:Q", format=".4f")],
+                x2="to:Q",
+                color=alt.Color("value:Q", legend=None, scale=alt.Scale(
+                    domain=[-most, 0, most], range=["#2166ac", "#f4f4f4", "#b2182b"]
+                )),
+                tooltip=["to:Q", alt.Tooltip("value:Q", format=".4f")],
             )
-            .properties(height=34, title=alt.Title(name, anchor="start", fontSize=12))
+            .properties(height=40)
         )  # fmt: skip
+        st.caption(name)
         st.altair_chart(strip, width="stretch")
 
 
@@ -86,9 +84,10 @@ def _histogram(found: np.ndarray, a: Anatomy) -> alt.LayerChart:
     x = alt.X("from:Q", title="score", scale=alt.Scale(zero=False, nice=False))
     chart = (
         alt.Chart(bars)
-        .mark_bar(color=GREY, opacity=0.7)
+        .mark_rect(color=GREY, opacity=0.7)
         .encode(
-            x=x, x2="to:Q", y=alt.Y("passages:Q", axis=alt.Axis(tickMinStep=1)),
+            x=x, x2="to:Q", y2=alt.Y2Datum(0),
+            y=alt.Y("passages:Q", title="passages", axis=alt.Axis(tickMinStep=1)),
             tooltip=[alt.Tooltip("from:Q", format=".3f"), "passages:Q"],
         )
     )  # fmt: skip
@@ -98,7 +97,11 @@ def _histogram(found: np.ndarray, a: Anatomy) -> alt.LayerChart:
     dots = (
         alt.Chart(taken)
         .mark_circle(size=130, color=BLUE, opacity=1, yOffset=-8)
-        .encode(x="from:Q", y="at:Q", tooltip=["place:O", alt.Tooltip("from:Q", format=".3f")])
+        .encode(
+            x="from:Q",
+            y=alt.Y("at:Q", title="passages"),
+            tooltip=["place:O", alt.Tooltip("from:Q", format=".3f")],
+        )
     )
     layers = chart + dots
     if a.comparison.floor is not None:

@@ -3,39 +3,52 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import altair as alt
 import pandas as pd
 import streamlit as st
 
 from ragdemo.anatomy import Anatomy
-from ragdemo.generation.tracing import TokenStep, left
+from ragdemo.generation.tracing import Left, TokenStep, left
 from ragdemo.text import clean
 from ragdemo.ui import drawn
 from ragdemo.ui.rankflow import GREY
 from ragdemo.ui.strips import BLUE
 
 BARS = 12  # likeliest tokens drawn
+SEEN = 0.0005  # a bar below would be none
+WITH, WITHOUT = "With retrieval", "Without retrieval"
 KEEP = {"persist_state": "session"}
 
 
 def steps(a: Anatomy) -> None:
-    """One step of the answer: its likeliest tokens, as temperature and top-p leave them."""
-    if problem := (a.problems or {}).get("steps"):
+    """One step of an answer: its likeliest tokens, as temperature and top-p leave them."""
+    which = st.segmented_control(
+        "Answer", [WITH, WITHOUT], default=WITH, required=True, key="steps-of",
+        label_visibility="collapsed", **KEEP,
+    )  # fmt: skip
+    part, watched = ("alone", a.alone) if which == WITHOUT else ("steps", a.steps)
+    if problem := (a.problems or {}).get(part):
         drawn.notice(problem)
-        return
-    if not a.steps:
+    elif watched:
+        _watched(part, watched)
+    else:
         sure = a.comparison.grounded.confidence
         said = "" if sure is None else f": p(the passages hold an answer) = {sure:.2f}"
         st.caption(f"No word was written. Before the first, the generator refused{said}.")
-        return
-    last = len(a.steps)
-    if st.session_state.get("step", 1) > last:
-        st.session_state["step"] = last
+
+
+def _watched(part: str, watched: tuple[TokenStep, ...]) -> None:
+    last, unsure = len(watched), _least_sure(watched)
+    key = f"step-{part}"
+    if st.session_state.setdefault(key, unsure) > last:
+        st.session_state[key] = unsure
     one, two, three = st.columns(3, gap="medium")
-    number = (
-        one.slider("Step", 1, last, key="step", help="One token a step.") if last > 1 else 1
-    )  # a slider needs two ends
+    number = one.slider(
+        "Step", 1, max(2, last), key=key, disabled=last < 2,
+        help="One token a step. It begins where the model was least sure.",
+    )  # fmt: skip
     temperature = two.slider(
         "Temperature", 0.1, 2.0, 1.0, 0.1, key="look-temperature",
         help="Below 1 sharpens, above 1 flattens. Only looked at here; set it on the Ask page.",
@@ -45,30 +58,36 @@ def steps(a: Anatomy) -> None:
         "Top-p", 0.05, 1.0, 0.9, 0.05, key="look-top-p",
         help="Only the likeliest tokens that together hold this share stay.", **KEEP,
     )  # fmt: skip
-    step = a.steps[number - 1]
-    drawn.runs(_so_far(a.steps, number), look="airy")
+    step = watched[min(number, last) - 1]
+    drawn.runs(_so_far(watched, number), look="airy")
     found = left(step, round(temperature, 1), top_p)
-    st.altair_chart(_chart(step, found), width="stretch")
-    st.caption(_said(a, step, found))
+    st.altair_chart(_chart(found), width="stretch")
+    st.caption(_said(watched, step, found))
 
 
-def _so_far(all_steps: tuple[TokenStep, ...], number: int) -> list[drawn.Run]:
+def _least_sure(watched: tuple[TokenStep, ...]) -> int:
+    """The number of that step, from 1."""
+    return 1 + min(range(len(watched)), key=lambda n: watched[n].likely[0].p)
+
+
+def _so_far(watched: tuple[TokenStep, ...], number: int) -> list[drawn.Run]:
     runs: list[drawn.Run] = []
-    for place, step in enumerate(all_steps, start=1):
+    for place, step in enumerate(watched, start=1):
         kinds = ["support"] if place == number else ["note"] if place > number else []
         runs.append({"text": step.chosen.token, "kinds": kinds, "tip": f"id {step.chosen.id}"})
         runs.append({"text": " "})
     return runs
 
 
-def _chart(step: TokenStep, found: list) -> alt.LayerChart:
+def _chart(found: Sequence[Left]) -> alt.LayerChart:
+    found = [one for n, one in enumerate(found[:BARS]) if n == 0 or one.p >= SEEN]
     rows = pd.DataFrame(
         {
             # a token may stand twice under different ids
-            "token": [f"{clean(one.choice.token)[0]}  ({one.choice.id})" for one in found[:BARS]],
-            "p": [one.p for one in found[:BARS]],
-            "drawn": [f"{one.drawn:.1%}" if one.drawn else "cut" for one in found[:BARS]],
-            "kept": [bool(one.drawn) for one in found[:BARS]],
+            "token": [f"{clean(one.choice.token)[0]}  ({one.choice.id})" for one in found],
+            "p": [one.p for one in found],
+            "drawn": [f"{one.drawn:.1%}" if one.drawn else "cut" for one in found],
+            "kept": [bool(one.drawn) for one in found],
         }
     )
     y = alt.Y("token:N", sort=None, title=None, axis=alt.Axis(labelFontSize=13, labelLimit=200))
@@ -87,16 +106,16 @@ def _chart(step: TokenStep, found: list) -> alt.LayerChart:
     return (bars + labels).properties(height=24 * len(rows) + 30)
 
 
-def _said(a: Anatomy, step: TokenStep, found: list) -> str:
+def _said(watched: tuple[TokenStep, ...], step: TokenStep, found: Sequence[Left]) -> str:
     kept = sum(bool(one.drawn) for one in found)
     more = " or more" if kept == len(found) else ""
     said = (
-        f"{kept}{more} {'token' if kept == 1 else 'tokens'} left to draw from; greedy decoding "
-        f"takes the first. Picked here: p = {step.chosen.p:.3f}"
+        f"{kept}{more} {'token' if kept == 1 else 'tokens'} left to draw from, with the chance "
+        f"that stands beside its bar; greedy decoding takes the first. Picked here: p = {step.chosen.p:.3f}"
     )
     if step.passage is not None:
         said += f", copied from passage {step.passage + 1}"
-    elif any(one.passage is not None for one in a.steps):
+    elif any(one.passage is not None for one in watched):
         said += ", a word of its own"
     return said + "."
 
