@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import asdict
 from functools import partial
 
 import streamlit as st
 
 from ragdemo.anatomy import Anatomy, take_apart
-from ragdemo.facts import value
-from ragdemo.types import Comparison, Decoding
+from ragdemo.types import Comparison
 from ragdemo.ui import boxes, cache, choosing, drawn, explained, flow, running
 from ragdemo.ui.asking import EXAMPLES
 from ragdemo.ui.race import duration
@@ -18,6 +17,7 @@ from ragdemo.ui.state import Visitor
 
 KIND = "apart"
 FIELD = "apart-question"
+LONGEST = 1000  # characters of a question, as on the Ask page
 KEEP = {"persist_state": "session"}
 # what begins after each of the growing anatomies
 STAGES = (
@@ -27,83 +27,70 @@ STAGES = (
 DEPTHS = ("In a sentence", "In a paragraph", "As a formula")
 
 
-@dataclass(frozen=True, slots=True)
-class Apart:
-    """What the page shows, and where it came from."""
-
-    anatomy: Anatomy
-    carried: Comparison | None  # the last of the Ask page when this was begun
-
-
 def entry(me: Visitor) -> None:
     """The question: the last one asked, or one's own. The first visit starts by itself."""
-    carried = _carried(me)
-    if carried is not None and carried is not me.results.get("apart-carried"):
-        me.results["apart-carried"] = carried
-        st.session_state[FIELD] = carried.question
-        _start(me, carried.question, carried)
+    last = me.last
+    carried = last is not None and last is not me.results.get("apart-carried")
+    if carried:
+        me.results["apart-carried"] = last
+        st.session_state[FIELD] = last.question[:LONGEST]
     st.session_state.setdefault(FIELD, EXAMPLES[1])
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        question = st.text_input("Question", key=FIELD, max_chars=1000, **KEEP)
+        question = st.text_input("Question", key=FIELD, max_chars=LONGEST, **KEEP).strip()
         go = st.button(
             "Take it apart", type="primary", icon=":material/account_tree:",
-            disabled=not question.strip(), key="apart-go",
+            disabled=not question, key="apart-go",
         )  # fmt: skip
     if me.retriever != "dense" or me.generator is not None:
         st.caption("With the retriever and the generator chosen on the Ask page.")
-    found = me.results.get(KIND)
-    stale = found is not None and found.anatomy.chunks is not me.corpus.chunks
-    first = (found is None and KIND not in me.problems) or stale
-    if (go or (first and not me.job)) and question.strip():
+    found: Anatomy | None = me.results.get(KIND)
+    stale = found is not None and found.chunks is not me.corpus.chunks
+    first = (found is None and KIND not in me.problems and not me.job) or stale or carried
+    if (go or first) and question:
         me.results.pop(KIND, None)
-        _start(me, question.strip(), None)
+        _start(me, question, last if carried and _ours(me, last) else None)
 
 
-def _carried(me: Visitor) -> Comparison | None:
-    """The last question of the Ask page, where it was answered by what is here now."""
-    last = me.last
-    if last is None or not last.hits or last.marginal or last.grounded.finish == "cancelled":
-        return None
+def _ours(me: Visitor, c: Comparison) -> bool:
+    """Answered from these documents by these settings, so that it need not be asked again. A
+    comparison may come from a file, which could claim anything: every passage is compared."""
     generator = me.generator or cache.shared().generator
-    here = last.settings.get("index") == me.corpus.fingerprint
-    same = last.grounded.model == generator.name and all(
-        here and hit.chunk.document_id in me.corpus.documents for hit in last.hits
+    here = {
+        **asdict(me.ask), **asdict(me.decoding), "retriever": me.retriever,
+        "index": me.corpus.fingerprint,
+    }  # fmt: skip
+    chunks = {chunk.id: chunk for chunk in me.corpus.chunks}
+    return (
+        c.grounded.model == generator.name
+        and c.grounded.finish != "cancelled"
+        and c.marginal is None
+        and len(c.question) <= LONGEST
+        and all(c.settings.get(name) == value for name, value in here.items())
+        and all(chunks.get(h.chunk.id) == h.chunk for h in (*c.hits, *c.grounded.prompt.used))
     )
-    return last if same and last.settings.get("retriever") == me.retriever else None
 
 
 def _start(me: Visitor, question: str, comparison: Comparison | None) -> None:
     make = choosing.makers(me, [me.retriever])[me.retriever]
     generator = me.generator or cache.shared().generator
-    decoding = _decoding(comparison, me.decoding)
-    corpus, ask, carried = me.corpus, me.ask, me.last
+    corpus, ask, decoding = me.corpus, me.ask, me.decoding
 
-    def updates(reins: running.Reins) -> Iterator[Apart]:
-        reins.tell("Asking" if comparison is None else "Looking into it", 0, len(STAGES))
+    def updates(reins: running.Reins) -> Iterator[Anatomy]:
+        reins.tell("Asking" if comparison is None else STAGES[0], 0, len(STAGES))
         parts = take_apart(
             question, corpus, generator, comparison=comparison, ask=ask, decoding=decoding,
             retriever=make(), cancelled=reins.cancelled,
         )  # fmt: skip
         for number, anatomy in enumerate(parts):
             reins.tell(STAGES[min(number, len(STAGES) - 1)], number + 1, len(STAGES))
-            yield Apart(anatomy, carried)
+            yield anatomy
 
     running.start(me, KIND, updates)
 
 
-def _decoding(comparison: Comparison | None, usual: Decoding) -> Decoding:
-    """As the comparison was written; it may come from a file."""
-    if comparison is None:
-        return usual
-    try:
-        return value(Decoding, {f.name: comparison.settings[f.name] for f in fields(Decoding)})
-    except (KeyError, TypeError, ValueError):
-        return usual
-
-
 def show(me: Visitor, board: running.Board) -> None:
     """The diagram with the open box, growing while there is news."""
-    body = board.place(KIND, lambda found: _diagram(me, found.anatomy, live=True))
+    body = board.place(KIND, lambda found: _diagram(me, found, live=True))
     if body is None:
         return
     found = me.results.get(KIND)
@@ -111,8 +98,8 @@ def show(me: Visitor, board: running.Board) -> None:
         if found is None:
             st.caption("Press “Take it apart”.")
         else:
-            _diagram(me, found.anatomy)
-            _open(me, found.anatomy)
+            _diagram(me, found)
+            _open(me, found)
 
 
 def _diagram(me: Visitor, a: Anatomy, live: bool = False) -> None:

@@ -17,7 +17,14 @@ export default function ({ data, parentElement, setTriggerValue }) {
     box.setAttribute("aria-pressed", String(id === data.chosen));
     box.append(make("span", "title", title), make("span", "figure", figure));
     if (time) box.append(make("span", "time", time));
-    box.onclick = () => setTriggerValue("chosen", id);
+    box.onclick = () => {
+      setTriggerValue("chosen", id);
+      // where the boxes stand below each other, what opens would be out of sight
+      if (root.clientWidth <= 760) {
+        const opened = document.querySelector(".st-key-open-box");
+        opened?.scrollIntoView({ behavior: "smooth", block: "start" });
+      }
+    };
     return box;
   });
   root.replaceChildren(...boxes);

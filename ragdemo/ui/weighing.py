@@ -111,7 +111,8 @@ def _said(watched: tuple[TokenStep, ...], step: TokenStep, found: Sequence[Left]
     more = " or more" if kept == len(found) else ""
     said = (
         f"{kept}{more} {'token' if kept == 1 else 'tokens'} left to draw from, with the chance "
-        f"that stands beside its bar; greedy decoding takes the first. Picked here: p = {step.chosen.p:.3f}"
+        "that stands beside its bar; greedy decoding takes the first. Picked here: "
+        f"p = {step.chosen.p:.3f}"
     )
     if step.passage is not None:
         said += f", copied from passage {step.passage + 1}"
