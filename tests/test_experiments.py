@@ -18,6 +18,7 @@ from ragdemo.experiments import EXPERIMENTS, RECORDED, from_json, recorded, to_j
 from ragdemo.experiments.base import MOST_BYTES, bundled_weights
 from ragdemo.experiments.lab import Lab, rewritten
 from ragdemo.experiments.reading import BUDGET, RESERVE, STANDBY, Narrow
+from ragdemo.experiments.record import run_all
 from ragdemo.fusion import ordered
 from ragdemo.prompts import build
 from ragdemo.text import clean
@@ -94,6 +95,15 @@ print([m for m in 'torch transformers faiss streamlit tokenizers'.split() if m i
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_one_command_records_them(lab, tmp_path, capsys):
+    assert run_all(lab, ["no-answer"], tmp_path)
+    again, before = recorded("no-answer", tmp_path), recorded("no-answer")
+    assert [arm.title for arm in again.arms] == [arm.title for arm in before.arms]
+    assert "no-answer: as expected" in capsys.readouterr().out
+    assert run_all(lab, ["no-answer"], None)
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_recorded_with_the_weights_that_ship():

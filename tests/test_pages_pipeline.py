@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from streamlit.testing.v1 import AppTest
 from test_pages import (
     NASTY,
     ROOT,
-    _forget,
     _fresh_visitor,  # noqa: F401 (a fixture, used by being here)
     ask,
     me,
@@ -57,6 +57,18 @@ def experiments(name: str | None = None) -> AppTest:
 # -- one question taken apart
 
 
+def depths(app: AppTest) -> None:
+    box = explained.BOXES["question"]
+    app.segmented_control(key="depth").set_value("In a paragraph")
+    assert box.paragraph in [m.value for m in ran(app.run()).markdown]
+    app.segmented_control(key="depth").set_value("As a formula")
+    app = ran(app.run())
+    assert len(app.latex) == 1
+    assert any(box.formula.address in m.value for m in app.markdown)
+    app = press(app, "Next")
+    assert len(app.latex) == 1  # the depth stays
+
+
 def test_every_box_opens_with_this_questions_data() -> None:
     app = start(PAGE)
     boxes = flow(app)["boxes"]
@@ -78,19 +90,26 @@ def test_every_box_opens_with_this_questions_data() -> None:
     assert opened(app) == "Question"  # round again
     assert "report" in shown(app)
     assert "3189" in shown(app)  # the id of "report" in BERT's vocabulary
+    depths(app)
 
 
-def test_three_depths() -> None:
+def test_a_retriever_of_words_and_a_stop_are_said() -> None:
+    app = start("pages/ask.py")
+    app.selectbox(key="retriever").set_value("bm25")
+    ran(app.run())
     app = start(PAGE)
-    box = explained.BOXES["question"]
-    app.segmented_control(key="depth").set_value("In a paragraph")
-    assert box.paragraph in [m.value for m in ran(app.run()).markdown]
-    app.segmented_control(key="depth").set_value("As a formula")
-    app = ran(app.run())
-    assert len(app.latex) == 1
-    assert any(box.formula.address in m.value for m in app.markdown)
-    app = press(app, "Next")
-    assert len(app.latex) == 1  # the depth stays
+    found = me(app).results["apart"]
+    assert found.comparison.settings["retriever"] == "bm25"
+    stopped = replace(found, search=None, steps=None, alone=None, dropped=None)
+    for anatomy, said in ((found, "Counts the words they share"), (stopped, "Stopped before")):
+        me(app).results["apart"] = anatomy
+        me(app).box = "index"
+        app = ran(app.run())
+        assert any(said in caption.value for caption in app.caption)
+    for name in explained.BOXES:
+        me(app).box = name
+        app = ran(app.run())
+        assert "no documents" not in " ".join(caption.value for caption in app.caption)
 
 
 def test_the_steps_move_with_the_sliders() -> None:
@@ -177,7 +196,7 @@ def test_nothing_untrusted_is_ever_markdown() -> None:
 # -- experiments
 
 
-@pytest.mark.parametrize("name", list(EXPERIMENTS))
+@pytest.mark.parametrize("name", ["four-arms", "budget", "scanned"])
 def test_a_link_opens_an_experiment_and_a_prediction_reveals_it(name: str) -> None:
     app = experiments(name)
     experiment = EXPERIMENTS[name]
@@ -250,7 +269,7 @@ def test_the_glossary_is_on_every_page() -> None:
     parts = glossary.terms()
     assert sum(map(len, parts.values())) >= 40
     assert all(meaning.endswith(".") for own in parts.values() for meaning in own.values())
-    for page in ("ask", "documents", "retrievers", "pipeline"):
+    for page in ("ask", "documents"):  # `frame.begin` puts it there, for all of them
         app = start(f"pages/{page}.py")
         said = "\n".join(m.value for m in app.markdown)
         assert "**BM25**: Search by shared words" in said

@@ -29,20 +29,23 @@ def main(argv: Sequence[str]) -> int:
 
     encoder = load_encoder()
     lab = Lab(build(read_folder(SAMPLES), encoder), create("mini", encoder=encoder))
-    missed = 0
-    for experiment in EXPERIMENTS.values():
-        if given.only not in (None, experiment.id):
-            continue
+    names = [given.only] if given.only else list(EXPERIMENTS)
+    return 0 if run_all(lab, names, given.out if given.do == "record" else None) else 1
+
+
+def run_all(lab: Lab, names: Sequence[str], out: Path | None) -> bool:
+    """Run, print and, into the folder `out`, keep these; False where one misses its point."""
+    reached = True
+    for name in names:
+        experiment = EXPERIMENTS[name]
         record = experiment.run(lab)
         outcome = experiment.outcome(record)
-        made = outcome == experiment.point
-        missed += not made
-        print(f"{experiment.id}: {'as expected' if made else 'MISSED'}, {record.seconds:.1f} s")
-        print(f"  {experiment.options[outcome]}")
+        reached &= outcome == experiment.point
+        said = "as expected" if outcome == experiment.point else "MISSED"
+        print(f"{name}: {said}, {record.seconds:.1f} s\n  {experiment.options[outcome]}")
         for arm in record.arms:
             print(f"  {'+' if arm.right else '-'} {arm.title}: {arm.answer}")
-        if given.do == "record":
-            given.out.mkdir(parents=True, exist_ok=True)
-            file = given.out / f"{experiment.id}.json"
-            file.write_text(to_json(record) + "\n", encoding="utf-8")
-    return 1 if missed else 0
+        if out:
+            out.mkdir(parents=True, exist_ok=True)
+            (out / f"{name}.json").write_text(to_json(record) + "\n", encoding="utf-8")
+    return reached

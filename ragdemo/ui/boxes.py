@@ -10,9 +10,10 @@ import streamlit as st
 
 from ragdemo.anatomy import Anatomy
 from ragdemo.anatomy.pieces import Token
+from ragdemo.retrieval import RETRIEVERS
 from ragdemo.text import clean
 from ragdemo.types import Chunk
-from ragdemo.ui import answers, drawn, marginal, strips, weighing
+from ragdemo.ui import answers, choosing, drawn, marginal, strips, weighing
 from ragdemo.ui.passages import place
 from ragdemo.ui.race import card, duration
 from ragdemo.ui.state import Visitor
@@ -82,8 +83,7 @@ def tokens(read: Sequence[Token], problem: str) -> None:
 
 def _question(me: Visitor, a: Anatomy) -> None:
     drawn.text(a.question, look="title")
-    if a.search is None:
-        st.caption("Nothing was searched: there are no documents.")
+    if not _searched(a):
         return
     if a.search.asked != a.question:
         drawn.text(f"Looked up as: {a.search.asked}", look="small quiet")
@@ -98,6 +98,8 @@ def _query_encoder(me: Visitor, a: Anatomy) -> None:
             f"{np.linalg.norm(a.search.question):.2f}."
         )
         st.markdown("**Nearest passages**")
+        if _retriever(a) == "dpr":
+            st.caption("DPR reads with a pair of encoders of its own; this is the documents'.")
         best = np.argsort(-a.search.cosines, kind="stable")[:5]
         _near(me, a, [(int(i), float(a.search.cosines[i])) for i in best])
 
@@ -125,7 +127,7 @@ def _passage_encoder(me: Visitor, a: Anatomy) -> None:
     strips.vectors({"question": search.question, "passage": search.passage, "product": product})
     st.caption(
         "The best passage's vector under the question's. Number by number they are multiplied "
-        f"(third strip); the sum of all products, {product.sum():.2f}, is the passage's score."
+        f"(third strip); the sum of all products, {product.sum():.2f}, is their cosine."
     )
     st.markdown("**What it read: the best passage in tokens**")
     drawn.text(_named(me, a.chunks[search.best]), look="small quiet")
@@ -137,6 +139,8 @@ def _passage_encoder(me: Visitor, a: Anatomy) -> None:
 def _index(me: Visitor, a: Anatomy) -> None:
     if _searched(a):
         strips.distances(a)
+        if _retriever(a) != "dense":
+            choosing.about(_retriever(a))
 
 
 def _top(me: Visitor, a: Anatomy) -> None:
@@ -165,8 +169,17 @@ def _fusion(me: Visitor, a: Anatomy) -> None:
 
 def _searched(a: Anatomy) -> bool:
     if a.search is None:
-        st.caption("Nothing was searched: there are no documents.")
+        st.caption(
+            "Stopped before this was looked at." if a.comparison.hits
+            else "Nothing was searched: there are no documents."
+        )  # fmt: skip
     return a.search is not None
+
+
+def _retriever(a: Anatomy) -> str:
+    """The key of `RETRIEVERS` that found the passages."""
+    name = str(a.comparison.settings.get("retriever"))
+    return name if name in RETRIEVERS else "dense"
 
 
 def _near(me: Visitor, a: Anatomy, rows: Sequence[tuple[int, float]]) -> None:

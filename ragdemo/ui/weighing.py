@@ -31,6 +31,8 @@ def steps(a: Anatomy) -> None:
     part, watched = ("alone", a.alone) if which == WITHOUT else ("steps", a.steps)
     if problem := (a.problems or {}).get(part):
         drawn.notice(problem)
+    elif watched is None:
+        st.caption("Stopped before this was looked at.")
     elif watched:
         _watched(part, watched)
     else:
@@ -137,7 +139,7 @@ def shares(a: Anatomy) -> None:
         if problem := (a.problems or {}).get("dropped"):
             drawn.notice(problem)
         elif a.dropped is None:
-            st.caption("Not worked out.")
+            st.caption("Stopped before this was worked out.")
         else:
             st.altair_chart(_bars(a.dropped.drops, "drop, nats", ".1f"), width="stretch")
             st.caption(_lost(a))
