@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from ragdemo.anatomy import Anatomy
-from ragdemo.generation.tracing import Left, TokenStep, left
+from ragdemo.generation.tracing import KEPT, Left, TokenStep, left
 from ragdemo.text import clean
 from ragdemo.ui import drawn
 from ragdemo.ui.rankflow import GREY
@@ -92,10 +92,13 @@ def _chart(found: Sequence[Left]) -> alt.LayerChart:
             "kept": [bool(one.drawn) for one in found],
         }
     )
-    y = alt.Y("token:N", sort=None, title=None, axis=alt.Axis(labelFontSize=13, labelLimit=200))
+    # named, not left to the data: a chart that is updated keeps the order of the one before
+    order = rows["token"].tolist()
+    y = alt.Y("token:N", sort=order, title=None, axis=alt.Axis(labelFontSize=13, labelLimit=200))
+    most = min(1.0, 1.25 * float(rows["p"].max()))  # room for the label
     base = alt.Chart(rows).encode(y=y)
     bars = base.mark_bar().encode(
-        x=alt.X("p:Q", title="probability", scale=alt.Scale(domain=[0, 1])),
+        x=alt.X("p:Q", title="probability", scale=alt.Scale(domain=[0, most])),
         color=alt.Color(
             "kept:N", legend=None, scale=alt.Scale(domain=[True, False], range=[BLUE, GREY])
         ),
@@ -110,7 +113,7 @@ def _chart(found: Sequence[Left]) -> alt.LayerChart:
 
 def _said(watched: tuple[TokenStep, ...], step: TokenStep, found: Sequence[Left]) -> str:
     kept = sum(bool(one.drawn) for one in found)
-    more = " or more" if kept == len(found) else ""
+    more = " or more" if kept == KEPT else ""
     said = (
         f"{kept}{more} {'token' if kept == 1 else 'tokens'} left to draw from, with the chance "
         "that stands beside its bar; greedy decoding takes the first. Picked here: "
