@@ -72,6 +72,9 @@ def test_predict_reveal_and_hand_on(page, app_url) -> None:  # noqa: F811
     page.get_by_text("A scanned page", exact=True).click()
     page.get_by_role("heading", name="A scanned page").wait_for(timeout=WAIT)
     assert page.url.endswith("experiment=scanned")
+    page.get_by_text("One question taken apart", exact=True).click()
+    box(page, "answer").wait_for(timeout=WAIT)
+    assert "experiment" not in page.url
 
 
 def test_the_glossary_opens_without_a_new_run(page) -> None:  # noqa: F811

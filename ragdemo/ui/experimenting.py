@@ -36,11 +36,13 @@ class Shown:
 
 def chosen_view() -> str:
     """Which half of the page is open; a link to an experiment opens the second."""
-    first = VIEW if _linked() else APART
-    return st.segmented_control(
-        "View", [APART, VIEW], default=first, required=True, key="pipeline-view",
-        label_visibility="collapsed", **KEEP,
+    view = st.segmented_control(
+        "View", [APART, VIEW], default=VIEW if _linked() else APART, required=True,
+        key="pipeline-view", label_visibility="collapsed", **KEEP,
     )  # fmt: skip
+    if view == APART:
+        st.query_params.pop(PARAMETER, None)  # the address says what is on the screen
+    return view
 
 
 def _linked() -> str | None:

@@ -34,14 +34,14 @@ def steps(a: Anatomy) -> None:
     elif watched is None:
         st.caption("Stopped before this was looked at.")
     elif watched:
-        _watched(part, watched)
+        _watched(part, watched, a.comparison.settings.get("sample") is True)
     else:
         sure = a.comparison.grounded.confidence
         said = "" if sure is None else f": p(the passages hold an answer) = {sure:.2f}"
         st.caption(f"No word was written. Before the first, the generator refused{said}.")
 
 
-def _watched(part: str, watched: tuple[TokenStep, ...]) -> None:
+def _watched(part: str, watched: tuple[TokenStep, ...], sampled: bool) -> None:
     last, unsure = len(watched), _least_sure(watched)
     key = f"step-{part}"
     if st.session_state.setdefault(key, unsure) > last:
@@ -64,7 +64,7 @@ def _watched(part: str, watched: tuple[TokenStep, ...]) -> None:
     drawn.runs(_so_far(watched, number), look="airy")
     found = left(step, round(temperature, 1), top_p)
     st.altair_chart(_chart(found), width="stretch")
-    st.caption(_said(watched, step, found))
+    st.caption(_said(watched, step, found, sampled))
 
 
 def _least_sure(watched: tuple[TokenStep, ...]) -> int:
@@ -111,7 +111,9 @@ def _chart(found: Sequence[Left]) -> alt.LayerChart:
     return (bars + labels).properties(height=24 * len(rows) + 30)
 
 
-def _said(watched: tuple[TokenStep, ...], step: TokenStep, found: Sequence[Left]) -> str:
+def _said(
+    watched: tuple[TokenStep, ...], step: TokenStep, found: Sequence[Left], sampled: bool
+) -> str:
     kept = sum(bool(one.drawn) for one in found)
     more = " or more" if kept == KEPT else ""
     said = (
@@ -123,6 +125,11 @@ def _said(watched: tuple[TokenStep, ...], step: TokenStep, found: Sequence[Left]
         said += f", copied from passage {step.passage + 1}"
     elif any(one.passage is not None for one in watched):
         said += ", a word of its own"
+    if step.chosen.id != step.likely[0].id:
+        said += (
+            ". Not the likeliest: it was drawn by chance" if sampled
+            else ". Not the likeliest: that one would repeat three tokens, which is barred"
+        )  # fmt: skip
     return said + "."
 
 
