@@ -8,6 +8,7 @@ st.navigation(
         st.Page("pages/ask.py", title="Ask", icon=":material/forum:", default=True),
         st.Page("pages/documents.py", title="Documents", icon=":material/folder_open:"),
         st.Page("pages/retrievers.py", title="Retrievers", icon=":material/manage_search:"),
+        st.Page("pages/pipeline.py", title="Pipeline", icon=":material/account_tree:"),
         st.Page("pages/evaluate.py", title="Evaluate", icon=":material/fact_check:"),
     ]
 ).run()

@@ -1,4 +1,4 @@
-"""The command line, `python -m ragdemo`: ask, index, eval, eval mini, eval retrieval, train mini.
+"""The command line: `python -m ragdemo ask | index | eval ... | experiments ... | train ...`.
 
 See each `--help`.
 """
@@ -7,33 +7,29 @@ from __future__ import annotations
 
 import argparse
 import sys
+from importlib import import_module
 from pathlib import Path
 
 from ragdemo.errors import RagdemoError
 
 RULE = "-" * 78
+# Commands with options of their own: the module whose `main` reads what follows the name.
+OTHERS = {
+    "eval": ("evaluation.answering", "answers to questions of your own, in several set-ups"),
+    "eval mini": ("evaluation.mini", "the bundled generator"),
+    "eval retrieval": ("evaluation.retrieval", "the retrievers"),
+    "experiments": ("experiments.record", "run those of the Pipeline page"),
+    "train mini": ("training.mini", "the bundled generator, from its beginning"),
+}
 
 
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
-    # these have options of their own; everything after their name is theirs
-    if argv[:2] == ["eval", "mini"]:
-        from ragdemo.evaluation.mini import main as run
-
-        return run(argv[2:]) or 0
-    if argv[:2] == ["train", "mini"]:
-        from ragdemo.training.mini import main as run
-
-        return run(argv[2:]) or 0
     try:
-        if argv[:2] == ["eval", "retrieval"]:
-            from ragdemo.evaluation.retrieval import main as run
-
-            return run(argv[2:])
-        if argv[:1] == ["eval"]:
-            from ragdemo.evaluation.answering import main as run
-
-            return run(argv[1:])
+        for words in (2, 1):
+            if other := OTHERS.get(" ".join(argv[:words])):
+                run = import_module(f"ragdemo.{other[0]}").main
+                return run(argv[words:]) or 0
         given = _parser().parse_args(argv)
         return given.run(given)
     except RagdemoError as problem:
@@ -42,11 +38,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    others = "\n".join(f"  {name:16} {what}" for name, (_, what) in OTHERS.items())
     parser = argparse.ArgumentParser(
         prog="python -m ragdemo",
         description="Ask your documents, with and without retrieval.",
-        epilog="Also: eval (measure answers to your own questions), eval mini (measure the bundled "
-        "generator), eval retrieval (measure the retrievers), train mini (train the generator).",
+        epilog=f"each with options of its own:\n{others}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True)
     ask = commands.add_parser("ask", help="passages with scores, and both answers")

@@ -16,7 +16,8 @@ LAYERS = [
     {"corpus"},
     {"retrieval", "fusion", "grounding", "serving"},
     {"pipeline", "report"},
-    {"evaluation", "training"},
+    {"anatomy", "evaluation", "training"},
+    {"experiments"},
     {"ui"},
 ]
 OPEN = {"__main__", "__init__"}  # name everything, import it only when called

@@ -81,10 +81,22 @@ def ask(app: AppTest, question: str) -> AppTest:
 
 
 @pytest.mark.parametrize(
-    "page", ["pages/ask.py", "pages/documents.py", "pages/retrievers.py", "streamlit_app.py"]
+    "page",
+    [
+        "pages/ask.py",
+        "pages/documents.py",
+        "pages/retrievers.py",
+        "pages/pipeline.py",
+        "streamlit_app.py",
+    ],
 )
 def test_every_page_starts_cold(page: str) -> None:
-    assert start(page).title[0].value in ("Ask", "Documents", "Retrievers")
+    assert start(page).title[0].value in (
+        "Ask",
+        "Documents",
+        "Retrievers",
+        "Pipeline",
+    )
 
 
 # -- asking

@@ -11,6 +11,13 @@ from ragdemo.embedding.base import Progress
 from ragdemo.text import content_words, words
 
 
+def bucket(word: str, buckets: int) -> tuple[int, float]:
+    """Where a word is counted, and with which sign."""
+    digest = hashlib.blake2b(word.encode(), digest_size=8).digest()
+    number = int.from_bytes(digest, "little")
+    return number % buckets, 1.0 if number >> 63 else -1.0
+
+
 class HashingEncoder:
     """Words hashed into a fixed number of signed buckets: no model, no download, no meaning.
 
@@ -29,9 +36,8 @@ class HashingEncoder:
         rows = np.zeros((len(texts), self.dimension), dtype=np.float32)
         for row, text in zip(rows, texts, strict=True):
             for word in content_words(text) or [text]:
-                digest = hashlib.blake2b(word.encode(), digest_size=8).digest()
-                number = int.from_bytes(digest, "little")
-                row[number % self.dimension] += 1.0 if number >> 63 else -1.0
+                place, sign = bucket(word, self.dimension)
+                row[place] += sign
             length = np.linalg.norm(row)
             if length:
                 row /= length

@@ -23,9 +23,9 @@ class Variant:
 
 
 def _mini(**options: object) -> Generator:
-    from ragdemo.generation.mini import MiniGenerator
+    from ragdemo.generation.mini_trace import TraceableMini
 
-    return MiniGenerator(**options)
+    return TraceableMini(**options)
 
 
 def _causal(model: str, **options: object) -> Generator:

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
 from ragdemo.generation import decoding as loop
 from ragdemo.generation.base import Step
 from ragdemo.generation.scoring import continuation, log_likelihood
+from ragdemo.generation.tracing import TokenStep, written
 from ragdemo.prompts import build
 from ragdemo.types import Decoding, Hit, Prompt
 
@@ -77,6 +78,18 @@ class CausalGenerator:
             prompts,
             decodings,
             cancelled,
+            reader=self._reader,
+            room=lambda read: self.limit - read,
+            ends=self._ends,
+            stops=self._stops,
+            forward=lambda ids: _Running(self._model, ids),
+        )
+
+    def trace(self, prompt: Prompt, decoding: Decoding) -> tuple[TokenStep, ...]:
+        """See `tracing.Traceable`."""
+        return written(
+            prompt,
+            decoding,
             reader=self._reader,
             room=lambda read: self.limit - read,
             ends=self._ends,

@@ -106,6 +106,15 @@ class Vocabulary:
     def count(self, text: str) -> int:
         return len(self.encode(text))
 
+    def token(self, number: int) -> str:
+        """One id for the eye: "␣" for a space in front, special tokens by their names."""
+        with self._lock:
+            named = self._tokenizer.convert_ids_to_tokens(number)
+            text = self._tokenizer.decode([number], clean_up_tokenization_spaces=False)
+        spaced = named[:1] in ("Ġ", "▁") or text[:1] == " "
+        shown = clean(text)[0].strip(" ").replace("\n", "⏎")
+        return ("␣" if spaced else "") + (shown or ("" if spaced else str(named)))
+
     def clean(self, text: str) -> str:
         """See `prompts.Reader.clean`: known control strings first, then whatever the tokenizer
         itself still reads as one. A T5 tokenizer turns a full-width "＜/s＞" into its end token."""

@@ -17,6 +17,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from ragdemo.generation import decoding as loop
 from ragdemo.generation.base import Step
 from ragdemo.generation.scoring import log_likelihood
+from ragdemo.generation.tracing import TokenStep, written
 from ragdemo.prompts import build
 from ragdemo.types import Decoding, Hit, Prompt
 
@@ -73,6 +74,18 @@ class Seq2SeqGenerator:
             prompts,
             decodings,
             cancelled,
+            reader=self._reader,
+            room=lambda read: self._writes if read <= self.limit else 0,
+            ends=self._ends,
+            stops=(),
+            forward=lambda ids: _Running(self._model, ids, self._first),
+        )
+
+    def trace(self, prompt: Prompt, decoding: Decoding) -> tuple[TokenStep, ...]:
+        """See `tracing.Traceable`."""
+        return written(
+            prompt,
+            decoding,
             reader=self._reader,
             room=lambda read: self._writes if read <= self.limit else 0,
             ends=self._ends,

@@ -75,7 +75,7 @@ def _one(answer: Answer, support: Sequence[Support], hits: Sequence[Hit]) -> Non
         with st.expander("Where its words come from", icon=":material/content_copy:"):
             _provenance(answer)
     with st.expander("The exact prompt", icon=":material/terminal:"):
-        _prompt(answer)
+        prompt_of(answer)
 
 
 def sentences(text: str, support: Sequence[Support], hits: Sequence[Hit]) -> list[drawn.Run]:
@@ -135,7 +135,8 @@ def _provenance(answer: Answer) -> None:
         )
 
 
-def _prompt(answer: Answer) -> None:
+def prompt_of(answer: Answer) -> None:
+    """What the model read, what each part cost, and what the budget cut."""
     prompt = answer.prompt
     used = sum(s.tokens for s in prompt.segments)
     drawn.stack(

@@ -8,7 +8,7 @@ import streamlit as st
 
 from ragdemo.corpus import Corpus
 from ragdemo.errors import RagdemoError
-from ragdemo.ui import cache, drawn
+from ragdemo.ui import cache, drawn, glossary
 from ragdemo.ui.state import Visitor, visitor
 
 # a file of ours: a Material icon or an emoji here would be fetched from another host
@@ -16,9 +16,12 @@ ICON = Path(__file__).with_name("icon.png")
 
 
 def begin(title: str, about: str) -> Visitor:
-    """Page set-up (a page may start without streamlit_app.py) and heading."""
+    """Page set-up (a page may start without streamlit_app.py), heading and
+    glossary."""
     st.set_page_config(page_title=f"{title} · ragdemo", page_icon=ICON, layout="wide")
-    st.title(title, anchor=False)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.title(title, anchor=False)
+        glossary.button()
     st.caption(about)
     return visitor()
 

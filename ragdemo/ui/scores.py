@@ -15,6 +15,7 @@ from ragdemo.ui.rankflow import COLOURS, GREY
 
 DRAWN = 1500  # passages of one strip; of more, a draw and the best
 HEIGHT = 120
+FLOOR = "#e0552b"
 
 
 def show(found: Race) -> None:
@@ -98,7 +99,7 @@ def _chart(run: Run, shared: list[Entry]) -> alt.LayerChart:
     if run.floor is not None:
         floor = pd.DataFrame({"score": [run.floor]})
         layers = layers + alt.Chart(floor).mark_rule(
-            strokeDash=[5, 4], strokeWidth=2, color="#e0552b"
+            strokeDash=[5, 4], strokeWidth=2, color=FLOOR
         ).encode(x=x)
     layers = layers + big.mark_circle(size=300, opacity=1).encode(color=colour)
     layers = layers + big.mark_text(fontSize=11, fontWeight="bold", color="white").encode(

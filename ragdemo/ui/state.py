@@ -96,6 +96,7 @@ class Visitor:
     made: list[Question] = field(default_factory=list)  # questions made by clicking passages
     arms: list[Arm] = field(default_factory=lambda: list(USUAL))  # the visitor's own
     rating: Rating = field(default_factory=Rating)
+    box: str = "question"  # opened in the Pipeline page's diagram
     job: Job | None = None  # longer work under way
     results: dict[str, Any] = field(default_factory=dict)  # by kind of work, its last news
     problems: dict[str, str] = field(default_factory=dict)  # by kind of work, why it failed
