@@ -23,9 +23,9 @@ class Variant:
 
 
 def _mini(**options: object) -> Generator:
-    from ragdemo.generation.mini_trace import TraceableMini
+    from ragdemo.generation.mini import MiniGenerator
 
-    return TraceableMini(**options)
+    return MiniGenerator(**options)
 
 
 def _causal(model: str, **options: object) -> Generator:

@@ -42,7 +42,11 @@ class SharedGenerator:
         if name.startswith("_"):
             raise AttributeError(name)
         found = getattr(self._generator, name)
-        in_turn = {"ask": self._ask, "question_log_likelihood": self._question_log_likelihood}
+        in_turn = {
+            "ask": self._ask,
+            "question_log_likelihood": self._question_log_likelihood,
+            "trace": lambda prompt, decoding: self._called("trace", (prompt, decoding)),
+        }
         return in_turn.get(name, found)
 
     def prompt(

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import streamlit as st
 
-from ragdemo.anatomy.queued import WatchedGenerator
 from ragdemo.corpus import Corpus
 from ragdemo.embedding import DPREncoder, Encoder, load_encoder
 from ragdemo.embedding.dpr import PASSAGES, QUESTIONS
@@ -25,7 +24,7 @@ from ragdemo.generation.base import Generator
 from ragdemo.generation.hub import MOST_BYTES, TIMEOUT, permit
 from ragdemo.loading import load_many, read_folder
 from ragdemo.retrieval.reranked import CrossEncoderScorer, QuestionLikelihood, Scorer
-from ragdemo.serving import SharedEncoder
+from ragdemo.serving import SharedEncoder, SharedGenerator
 from ragdemo.settings import Chunking
 from ragdemo.types import Chunk, Document
 
@@ -67,7 +66,7 @@ class Shared:
             self.stage, self.share = "Loading the encoder that compares meanings", 0.05
             self.encoder = SharedEncoder(load_encoder())
             self.stage, self.share = "Loading the generator that writes answers", 0.35
-            self.generator = WatchedGenerator(create("mini", encoder=self.encoder))
+            self.generator = SharedGenerator(create("mini", encoder=self.encoder))
             self.judge = QuestionLikelihood(self.generator)
             self.stage, self.share = "Reading the sample documents", 0.5
             self._read()
@@ -158,7 +157,7 @@ def wait() -> Shared:
 @st.cache_resource(show_spinner=False, max_entries=2)
 def hub_generator(model: str) -> Generator:
     """A Hugging Face model, fetched if need be, shared by all who choose it."""
-    return WatchedGenerator(create("model", model=model))
+    return SharedGenerator(create("model", model=model))
 
 
 def _to_be_had(model: str) -> str:

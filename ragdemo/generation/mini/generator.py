@@ -23,8 +23,10 @@ from ragdemo.generation.mini.model import AROUND, NULL, Encoded, log_likelihood
 from ragdemo.generation.mini.prior import Prior
 from ragdemo.generation.mini.row import REFUSAL, Draft, Row, lay, likeliest, passage_of, whole
 from ragdemo.generation.mini.surface import Writer
+from ragdemo.generation.mini.watching import watched
 from ragdemo.generation.mini.weights import load
 from ragdemo.generation.scoring import slices
+from ragdemo.generation.tracing import TokenStep
 from ragdemo.text import content_words
 from ragdemo.types import Chunk, Decoding, Hit, Prompt, Segment
 
@@ -166,7 +168,7 @@ class MiniGenerator:
         if not drafts:
             return
         sentences = torch.tensor([draft.sentence for _, draft in drafts])
-        encoded = self._model.focused(_rows(encoded, places), sentences)
+        encoded = self._model.focused(encoded.rows(places), sentences)
 
         def choose(probabilities: torch.Tensor) -> torch.Tensor:
             both = zip(drafts, probabilities, strict=True)
@@ -193,6 +195,11 @@ class MiniGenerator:
                     yield Step(row.number, row.text)
             if not living:
                 return
+
+    @torch.inference_mode()
+    def trace(self, prompt: Prompt, decoding: Decoding) -> tuple[TokenStep, ...]:
+        """See `tracing.Traceable`."""
+        return watched(self, prompt, decoding)
 
     def _encode(self, rows: Sequence[Row]) -> Encoded:
         prior = self._prior([r.prompt.question for r in rows], [r.candidates for r in rows])
@@ -229,7 +236,7 @@ class MiniGenerator:
             encoded = self._model.focused(encoded, likeliest(encoded))
             stop_if(cancelled)
             places = [list(different).index(id(p)) for p in prompts[part]]
-            encoded = _rows(encoded, places)
+            encoded = encoded.rows(places)
             allowed = self._writable(prompts[part])
             written = text_log_likelihoods(self._model, encoded, wanted[part], allowed)
             for place, (prompt, text) in enumerate(zip(prompts[part], texts[part], strict=True)):
@@ -264,7 +271,7 @@ class MiniGenerator:
         places = [n for n, numbers in enumerate(about) for _ in numbers for _ in range(STARTS)]
         sentences = [number for numbers in about for number in numbers for _ in range(STARTS)]
         tries = [Asker(self._openers, at % STARTS) for at in range(len(places))]
-        encoded = self._model.focused(_rows(encoded, places), torch.tensor(sentences), AROUND)
+        encoded = self._model.focused(encoded.rows(places), torch.tensor(sentences), AROUND)
 
         def choose(probabilities: torch.Tensor) -> torch.Tensor:
             return torch.tensor([t(p) for t, p in zip(tries, probabilities, strict=True)])
@@ -316,7 +323,3 @@ class MiniGenerator:
         step = self._model.decode(inputs, encoded)
         kept = torch.ones_like(labels, dtype=torch.bool)
         return log_likelihood(step, encoded, labels, kept).view(labels.shape).mean(1).tolist()
-
-
-def _rows(encoded: Encoded, rows: list[int]) -> Encoded:
-    return Encoded(**{name: value[rows] for name, value in vars(encoded).items()})

@@ -66,6 +66,10 @@ class Encoded:
     continues: Tensor  # [B, N] bool: the token before it stands in the same sentence
     opens: Tensor  # [B, N] bool: an answer may begin here
 
+    def rows(self, numbers: list[int]) -> Encoded:
+        """These rows, some of them several times or not at all."""
+        return Encoded(**{name: value[numbers] for name, value in vars(self).items()})
+
 
 @dataclass
 class Step:
