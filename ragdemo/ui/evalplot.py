@@ -22,7 +22,8 @@ COLOURS = (
 FONT = 14
 BAND = 30  # pixels of one arm
 AROUND = 110  # pixels of legend and axis
-SHARES = {"values": [0, 0.25, 0.5, 0.75, 1], "labelOverlap": False}
+# a smaller tickCount would thin the values out
+SHARES = {"values": [0, 0.2, 0.4, 0.6, 0.8, 1], "tickCount": 6, "labelOverlap": False}
 ROOM = 1.08  # of the longest bar or the highest share: figures stand beside them
 QUIET = {"domain": False, "ticks": False, "title": None, "labelFontSize": FONT, "labelLimit": 190}
 
