@@ -7,6 +7,7 @@ more; LlamaIndex calls this sentence window, LangChain parent documents.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -91,9 +92,7 @@ class Neighbours:
             context=chunks[0].context,  # a table's header row, where the passage begins inside it
         )
         tokens = self.corpus.encoder.count_tokens([joined.content])[0]
-        return Chunk(
-            **{name: getattr(joined, name) for name in Chunk.__slots__} | {"tokens": tokens}
-        )
+        return replace(joined, tokens=tokens)
 
 
 def _groups(chunks: Sequence[Chunk]) -> np.ndarray:
