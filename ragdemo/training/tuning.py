@@ -191,7 +191,8 @@ def tune(
 
     `watch` measures the model as it stands. The weights that measured best on the watched questions
     are in the model at the end, also where `cancelled` ends it early; the untrained ones count as
-    the first measuring. Raises RagdemoError where the loss is no longer a number.
+    the first measuring. With no question to watch, the last weights measured are kept. Raises
+    RagdemoError where the loss is no longer a number.
     """
     manners = Manners(cancelled or threading.Event())
     run = Run(steps=plan.steps, seed=plan.seed, warm_steps=max(1, plan.steps // 10))
@@ -231,7 +232,7 @@ def tune(
                     now = watch()
                     points.append(Point(progress.step, interval(now.watch)))
                     poorer += 1
-                    if now.worth > best.worth:
+                    if now.worth > best.worth or not now.watch:
                         best, best_step, poorer = now, progress.step, 0
                         kept = [p.detach().clone() for p in parameters]
                 yield news()
