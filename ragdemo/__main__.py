@@ -1,4 +1,4 @@
-"""The command line: `python -m ragdemo ask | index | eval mini | eval retrieval | train mini`.
+"""The command line: `python -m ragdemo ask | index | eval ... | train ...`.
 
 See each `--help`.
 """
@@ -30,6 +30,14 @@ def main(argv: list[str] | None = None) -> int:
             from ragdemo.evaluation.retrieval import main as run
 
             return run(argv[2:])
+        if argv[:2] == ["eval", "finetuning"]:
+            from ragdemo.evaluation.finetuning import main as run
+
+            return run(argv[2:])
+        if argv[:1] == ["train"] and argv[1:2] and argv[1] in ("retriever", "generator", "joint"):
+            from ragdemo.training.commands import main as run
+
+            return run(argv[1:])
         given = _parser().parse_args(argv)
         return given.run(given)
     except RagdemoError as problem:
@@ -42,7 +50,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m ragdemo",
         description="Ask your documents, with and without retrieval.",
         epilog="Also: eval mini (measure the bundled generator), eval retrieval (measure the "
-        "retrievers), train mini (train the generator).",
+        "retrievers), eval finetuning (measure it), train mini (train the generator from its "
+        "beginning), train retriever | generator | joint (fine-tune).",
     )
     commands = parser.add_subparsers(required=True)
     ask = commands.add_parser("ask", help="passages with scores, and both answers")

@@ -11,7 +11,7 @@ towards it. The passages' vectors, and with them the index, stay as they are.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -162,5 +162,3 @@ def marginal(
         for row, pair in enumerate(taught):
             logs.append(_alone(generator, corpus, [pair], found[row : row + 1]))
     return float(marginal_loss(best, torch.cat(logs))) if taught else 0.0
-
-

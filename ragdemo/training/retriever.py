@@ -8,6 +8,7 @@ vectors, a whole sentence-transformers encoder, or DPR's two towers.
 
 from __future__ import annotations
 
+import hashlib
 import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ragdemo.corpus import Corpus
-from ragdemo.embedding import DPREncoder, Encoder, SentenceTransformerEncoder
+from ragdemo.embedding import DPREncoder, Encoder, SentenceTransformerEncoder, native_bf16
 from ragdemo.fusion import TEMPERATURES
 from ragdemo.training.head import Head, Headed
 from ragdemo.training.loop import Losses
@@ -224,6 +225,23 @@ def train_encoder(
         watch=lambda: examiner.ask(encoder),
         name="the whole encoder",
         metric=METRIC,
-        make=lambda: encoder,
+        make=lambda: ready(encoder),
         cancelled=cancelled,
     )
+
+
+def encoder_named(encoder: SentenceTransformerEncoder | DPREncoder, network: nn.Module) -> None:
+    """Give trained weights a name that no other weights have: an index knows its encoder by it."""
+    digest = hashlib.sha256()
+    for value in network.parameters():
+        digest.update(value.detach().float().numpy().tobytes())
+    base = encoder.name.split(", fine-tuned")[0]
+    encoder.name = f"{base}, fine-tuned {digest.hexdigest()[:8]}"
+
+
+def ready(encoder: SentenceTransformerEncoder | DPREncoder) -> Encoder:
+    """A trained encoder as it is used: named by its weights, in bfloat16 where that is quick."""
+    encoder_named(encoder, Towers(encoder).network)
+    if isinstance(encoder, SentenceTransformerEncoder) and native_bf16():
+        encoder._try_bf16()
+    return encoder

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -249,7 +250,7 @@ def tune(
     yield news(
         Trained(
             name, metric, first.test, best.test, best_step, progress.step,
-            time.monotonic() - began, stopped, make,
+            time.monotonic() - began, stopped, cache(make),
         )
     )  # fmt: skip
 
