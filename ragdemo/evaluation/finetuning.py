@@ -150,7 +150,7 @@ def retriever_table(
 ) -> str:
     """Recall@1 of held-out questions before and after, a row a seed and source of pairs."""
     rows = [
-        "| seed | trained on | pairs | recall@1 before | after | paraphrases | best step | seconds |",
+        "| seed | trained on | pairs | recall@1 before | after | paraphrases | best step | s |",
         "|---|---|---|---|---|---|---|---|",
     ]
     pooled: dict[str, list[tuple[float, float, str]]] = {}

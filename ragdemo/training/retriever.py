@@ -29,7 +29,7 @@ from ragdemo.types import Chunk
 
 METRIC = "recall@1"
 POOL = 400  # passages that held-out questions choose among: all of them read anew would take longer
-HEAD = Plan(steps=300, batch=32, rate=1e-3, every=10, patience=8)
+HEAD = Plan(steps=200, batch=32, rate=1e-4, every=10, patience=8)
 ENCODER = Plan(steps=60, batch=12, rate=2e-5, every=15, patience=2)
 
 

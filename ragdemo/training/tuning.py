@@ -30,6 +30,7 @@ from ragdemo.serving.quiet import writing
 from ragdemo.training.loop import Losses, Progress, Run, steps
 
 ASIDE = 0.75  # seconds that one step waits at most while answers are written: none waits for ever
+RESAMPLES = 999  # of a measuring's interval, for the chart: one with 9,999 takes 0.1 s
 NICE = 10  # of a training thread: the processor is the answers' first
 
 
@@ -132,6 +133,10 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else math.nan
 
 
+def _interval(held: Held) -> Interval:
+    return interval(held.watch, resamples=RESAMPLES)
+
+
 class Manners:
     """Called before every layer: ends what is cancelled, and lets answers go first."""
 
@@ -219,7 +224,7 @@ def tune(
     try:
         with manners.of(model):
             first = best = watch()
-            points.append(Point(0, interval(first.watch)))
+            points.append(Point(0, _interval(first)))
             yield news()
             for told in steps(model, optimiser, step, run, progress):
                 manners.next_step()
@@ -231,7 +236,7 @@ def tune(
                     )
                 if progress.step % plan.every == 0 or progress.step == plan.steps:
                     now = watch()
-                    points.append(Point(progress.step, interval(now.watch)))
+                    points.append(Point(progress.step, _interval(now)))
                     poorer += 1
                     if now.worth > best.worth or not now.watch:
                         best, best_step, poorer = now, progress.step, 0
