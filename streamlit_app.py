@@ -8,5 +8,6 @@ st.navigation(
         st.Page("pages/ask.py", title="Ask", icon=":material/forum:", default=True),
         st.Page("pages/documents.py", title="Documents", icon=":material/folder_open:"),
         st.Page("pages/retrievers.py", title="Retrievers", icon=":material/manage_search:"),
+        st.Page("pages/finetune.py", title="Fine-tuning", icon=":material/model_training:"),
     ]
 ).run()

@@ -64,7 +64,7 @@ def main(argv: list[str]) -> int:
 
 
 def _say(news: News) -> None:
-    if news.trained or news.step % REPORT:
+    if news.over or news.step % REPORT:
         return
     held = news.points[-1].held
     loss = f"loss {news.losses[-1]:.3f}" if news.losses else "untrained"

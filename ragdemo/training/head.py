@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ragdemo.corpus import Corpus
 from ragdemo.embedding import Encoder, Progress, TokenVectors
 from ragdemo.embedding.base import checked
 
@@ -60,23 +61,47 @@ class Headed:
             self.token_vectors = self._token_vectors
 
     def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
-        return self._moved(self.inner.encode_queries(texts))
+        return self.moved(self.inner.encode_queries(texts))
 
     def encode_passages(self, texts: Sequence[str], progress: Progress | None = None) -> np.ndarray:
         vectors = self.inner.encode_passages(texts, progress)
-        return vectors if self.questions_only else self._moved(vectors)
+        return vectors if self.questions_only else self.moved(vectors)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         return self.inner.count_tokens(texts)
 
     def _token_vectors(self, texts: Sequence[str]) -> list[TokenVectors]:
         return [
-            TokenVectors(read.spans, self._moved(read.vectors))
+            TokenVectors(read.spans, self.moved(read.vectors))
             for read in self.inner.token_vectors(texts)
         ]
 
-    def _moved(self, vectors: np.ndarray) -> np.ndarray:
+    def moved(self, vectors: np.ndarray) -> np.ndarray:
+        """[n, d] of the encoder inside -> [n, d] behind the head."""
         rows = vectors @ self.matrix.T
         if self.similarity == "cosine":
             rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
         return checked(rows, *vectors.shape)
+
+
+def refill(new: Corpus, old: Corpus, progress: Progress | None = None) -> Corpus:
+    """Put the documents of `old` into the empty corpus `new`, cut as they are, with the vectors of
+    its own encoder. A head behind the old encoder moves the vectors that are there; anything else
+    reads the passages anew. `progress` gets (documents done, in all)."""
+    encoder = new.encoder
+    headed = isinstance(encoder, Headed) and encoder.inner is old.encoder
+    for number, (key, document) in enumerate(old.documents.items(), start=1):
+        chunks = old.chunks_of(key)
+        if headed:
+            rows = old.vectors_of(key)
+            vectors = rows if encoder.questions_only else encoder.moved(rows)
+        else:
+            vectors = encoder.encode_passages([c.content for c in chunks])
+        new.adopt(document, chunks, vectors)
+        if key in old.originals:
+            new.originals[key] = old.originals[key]
+        if key in old.passwords:
+            new.passwords[key] = old.passwords[key]
+        if progress:
+            progress(number, len(old.documents))
+    return new

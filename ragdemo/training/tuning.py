@@ -1,7 +1,7 @@
 """One fine-tuning of a private model: watched on held-out questions, ended early, the best kept.
 
     for news in tune(model, groups, step, plan, watch=watch, metric="recall@1", make=make):
-        ...  # news.losses, news.points; the last has `trained`
+        ...  # news.losses, news.points; news.trained is what there would be if it ended now
 
 Knows nothing of what is learnt. Whoever trains has loaded the model for this alone; nothing here
 touches one that answers visitors. Questions go first: before every layer the training waits while
@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,7 @@ from ragdemo.training.loop import Losses, Progress, Run, steps
 
 ASIDE = 0.75  # seconds that one step waits at most while answers are written: none waits for ever
 RESAMPLES = 999  # of a measuring's interval, for the chart: one with 9,999 takes 0.1 s
+WIND_UP = 10.0  # seconds that taking the result waits for the training's thread
 NICE = 10  # of a training thread: the processor is the answers' first
 
 
@@ -118,7 +119,7 @@ class Trained:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """How far it is; everything so far each time."""
+    """How far it is; everything so far each time. `trained` is what it comes to if it ends here."""
 
     step: int
     of: int
@@ -126,7 +127,8 @@ class News:
     points: tuple[Point, ...]
     seconds: float
     left: float  # seconds, about, if it goes to its end
-    trained: Trained | None = None  # with the last news
+    trained: Trained
+    over: bool = False  # the last news
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -213,12 +215,23 @@ def tune(
     stopped = False
     began = time.monotonic()
 
-    def news(trained: Trained | None = None) -> News:
+    ended = threading.Event()
+
+    def made(weights: Sequence[Tensor]) -> object:
+        ended.wait(WIND_UP)  # a thread told to stop may still be in its last layer
+        _put(parameters, weights)
+        return make()
+
+    def news(*, over: bool = False, stopped: bool = False) -> News:
         spent = time.monotonic() - began
         left = spent / max(1, progress.step) * (plan.steps - progress.step)
-        return News(
-            progress.step, plan.steps, tuple(losses), tuple(points), spent, left, trained
+        trained = Trained(
+            name, metric, first.test, best.test, best_step, progress.step, spent,
+            stopped or not over, cache(partial(made, kept)),
         )  # fmt: skip
+        return News(
+            progress.step, plan.steps, tuple(losses), tuple(points), spent, left, trained, over
+        )
 
     model.eval()
     try:
@@ -246,18 +259,21 @@ def tune(
                     break
     except Cancelled:
         stopped = True
+    finally:
+        optimiser.state.clear()  # twice the model's size, for a visitor who may stay for hours
+        for parameter in parameters:
+            parameter.grad = None
+        ended.set()
     if first is None:  # stopped before anything was measured
         return
+    _put(parameters, kept)
+    yield news(over=True, stopped=stopped)
+
+
+def _put(parameters: Sequence[nn.Parameter], weights: Sequence[Tensor]) -> None:
     with torch.no_grad():
-        for parameter, value in zip(parameters, kept, strict=True):
+        for parameter, value in zip(parameters, weights, strict=True):
             parameter.copy_(value)
-            parameter.grad = None
-    yield news(
-        Trained(
-            name, metric, first.test, best.test, best_step, progress.step,
-            time.monotonic() - began, stopped, cache(make),
-        )
-    )  # fmt: skip
 
 
 def last(told: Iterator[News], say: Callable[[News], None] | None = None) -> Trained:
@@ -266,6 +282,6 @@ def last(told: Iterator[News], say: Callable[[News], None] | None = None) -> Tra
     for news in told:
         if say:
             say(news)
-    if news is None or news.trained is None:
+    if news is None:
         raise Cancelled("Stopped before anything was learnt.")
     return news.trained

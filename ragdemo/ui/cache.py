@@ -114,13 +114,17 @@ class Shared:
 
     def give(self, corpus: Corpus, document_id: str, samples: Corpus) -> None:
         """One sample, if it is not there. Public text: both corpora may hold the same objects."""
-        if document_id not in corpus.documents:
+        if document_id in corpus.documents:
+            return
+        if corpus.encoder is not self.encoder:  # a fine-tuned one: the vectors here are not its own
+            corpus.add(samples.documents[document_id], self.files[document_id])
+        else:
             corpus.adopt(
                 samples.documents[document_id],
                 samples.chunks_of(document_id),
                 samples.vectors_of(document_id),
             )
-            corpus.originals[document_id] = self.files[document_id]
+        corpus.originals[document_id] = self.files[document_id]
 
 
 @st.cache_resource(show_spinner=False)

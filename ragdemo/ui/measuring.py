@@ -42,7 +42,7 @@ def section(me: Visitor, board: running.Board) -> None:
         "One question proves nothing. A question set says for many questions where the answer "
         "stands; here it is counted how often, and how high up, each retriever finds it."
     )
-    _upload(me)
+    upload(me)
     name, asked = me.questions or ("the samples' questions", cache.sample_set())
     k = st.session_state.get("race-k", 5)
     chosen = question_set(name, asked, me.corpus, k)
@@ -73,7 +73,8 @@ def section(me: Visitor, board: running.Board) -> None:
                 drawn.notice("The documents have changed since these figures were measured.")
 
 
-def _upload(me: Visitor) -> None:
+def upload(me: Visitor) -> None:
+    """A question set of the visitor's own, for every page that uses one."""
     with st.expander("Use your own question set", icon=":material/upload_file:"):
         st.caption(
             "A CSV or JSONL file, a question a row; file and pages say where its answer stands. "
