@@ -23,7 +23,7 @@ from ragdemo.types import Answer
 from ragdemo.ui import cache, chart, drawn, running
 from ragdemo.ui.race import TONES, card
 from ragdemo.ui.state import Visitor
-from ragdemo.ui.tuning import CLOSED, GENERATOR, HEAD, JOINT, KIND, Lab, base_corpus
+from ragdemo.ui.tuning import CLOSED, GENERATOR, HEAD, JOINT, KIND, Lab, base_corpus, untrained
 
 MADE = "tuned"
 SHOWN = 3  # passages before and after
@@ -245,14 +245,12 @@ def _reset(me: Visitor) -> None:
         return
     drawn.notice(f"In use on every page: {'; '.join(names)}.", icon=":green[:material/check:]")
     if st.button("Back to the untrained models", icon=":material/undo:", key="tuned-reset"):
-        from ragdemo.training.head import refill
-
         if me.generator is me.tuned:
             me.generator = None
         me.tuned = None
         if me.corpus.encoder is not cache.shared().encoder:
             empty = me.empty_corpus(cache.shared().encoder, me.corpus.chunking)
-            me.take_corpus(refill(empty, me.corpus), me.store)
+            me.take_corpus(untrained(me, empty), me.store)
         st.rerun()
 
 

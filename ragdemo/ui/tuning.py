@@ -101,7 +101,8 @@ def section(me: Visitor, board: running.Board) -> None:
     st.caption(chosen.about)
     retriever = what in (HEAD, ENCODER)
     use_written = retriever and st.checkbox(
-        "Also train on questions that the bundled model writes about every passage", key="tune-written",
+        "Also train on questions that the bundled model writes about every passage",
+        key="tune-written",
         help="Kept is what finds its way back: a search for the question must find the passage. "
         "About ten passages a second.", **KEEP,
     )  # fmt: skip
@@ -156,8 +157,9 @@ def _plan(what: str, chosen: What) -> tuple[Plan, bool]:
             help="Which documents are held out, and the order.", **KEEP,
         )  # fmt: skip
         lora = what in (GENERATOR, CLOSED) and st.checkbox(
-            "Low-rank matrices only (LoRA)", key="tune-lora", help="For a Hugging Face model chosen "
-            "on the Ask page; the bundled one is small enough to be trained whole.", **KEEP,
+            "Low-rank matrices only (LoRA)", key="tune-lora",
+            help="For a Hugging Face model chosen on the Ask page; the bundled one is small enough "
+            "to be trained whole.", **KEEP,
         )  # fmt: skip
     times = {"÷10": 0.1, "÷3": 1 / 3, "usual": 1.0, "×3": 3.0, "×10": 10.0}[factor]
     return Plan(steps=steps, rate=chosen.rate * times, seed=int(seed)), bool(lora)
@@ -194,12 +196,29 @@ def _hub(me: Visitor) -> str:
 
 def base_corpus(me: Visitor) -> Corpus:
     """The visitor's documents with the encoder that everybody starts from."""
-    from ragdemo.training.head import refill
-
     encoder = cache.shared().encoder
     if me.corpus.encoder is encoder:
         return me.corpus
-    return refill(Corpus(encoder, me.corpus.chunking), me.corpus)
+    return untrained(me, Corpus(encoder, me.corpus.chunking))
+
+
+def untrained(me: Visitor, new: Corpus) -> Corpus:
+    """The visitor's documents put into `new`, whose encoder is the shared one; the samples' vectors
+    are there already."""
+    shared, old = cache.shared(), me.corpus
+    own = {key: document for key, document in old.documents.items() if key not in shared.files}
+    vectors = {
+        key: new.encoder.encode_passages([c.content for c in old.chunks_of(key)]) for key in own
+    }
+    samples = shared.indexed(old.chunking)
+    for key, document in old.documents.items():
+        if key in own:
+            new.adopt(document, old.chunks_of(key), vectors[key])
+            new.originals[key] = old.originals.get(key, b"")
+            new.passwords.update({k: v for k, v in old.passwords.items() if k == key})
+        else:
+            shared.give(new, key, samples)
+    return new
 
 
 def private_generator(hub: str, with_encoder: bool = True) -> Generator:
@@ -228,9 +247,8 @@ def _trained(
             reins.tell("Getting ready", 0, 1)
             corpus, given = base_corpus(me), list(pairs)
             if use_written:
-                given += written(
-                    corpus, cache.shared().generator, progress=partial(reins.tell, "Writing questions")
-                )  # fmt: skip
+                progress = partial(reins.tell, "Writing questions")
+                given += written(corpus, cache.shared().generator, progress=progress)
             held: list[str] = []
             for news in _training(what, given, corpus, plan, lora, hub, reins, held):
                 reins.said = f"Step {news.step} of {news.of}, about {news.left:.0f} s left"
