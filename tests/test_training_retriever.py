@@ -9,6 +9,7 @@ import threading
 import zipfile
 from dataclasses import replace
 from io import BytesIO
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -138,14 +139,7 @@ def test_written_questions_find_their_way_back() -> None:
         found = handbook().search(handbook().encoder.encode_queries([pair.question])[0], 3)
         assert pair.gold.id in [c.id for c, _ in found]
     with pytest.raises(RagdemoError, match="writes no questions"):
-        written(handbook(), replace_ask())
-
-
-def replace_ask():
-    class Silent:
-        name = "silent"
-
-    return Silent()
+        written(handbook(), SimpleNamespace(name="silent"))
 
 
 def test_evidence_is_the_sentence_that_says_it() -> None:

@@ -143,8 +143,10 @@ def shared() -> Shared:
 def wait() -> Shared:
     """The shared things, with a visible status while they load. Raises RagdemoError."""
     found = shared()
+    # also where nothing is waited for: else what follows stands one place higher on the next run,
+    # and what it leaves behind stays on the screen while that one works
+    place = st.empty()
     if not found.ready.is_set():
-        place = st.empty()
         with place.container(), st.status("Getting ready (once after a start)", expanded=True):
             bar = st.progress(0.0)
             while not found.ready.wait(0.1):

@@ -19,6 +19,7 @@ from ragdemo.generation.base import Generator
 from ragdemo.retrieval.dense import Dense
 from ragdemo.serving import SharedEncoder, SharedGenerator
 from ragdemo.settings import MIB
+from ragdemo.training.tuning import Trained
 from ragdemo.types import Answer
 from ragdemo.ui import cache, chart, drawn, running
 from ragdemo.ui.race import TONES, card
@@ -39,7 +40,7 @@ class Made:
     before: Corpus
     after: Corpus  # the same one where the retriever was left alone
     generator: Generator | None  # the tuned one, behind a worker of its own
-    trained: object | None = None  # for the card
+    trained: Trained | None = None  # for the card
     tried: str = ""
 
 
@@ -91,6 +92,8 @@ def _ready(
 def _draw(me: Visitor, made: Made) -> None:
     st.subheader("Before and after", anchor=False)
     st.session_state.setdefault("tuned-question", made.tried)
+    if made.trained is not None and made.trained.best_step == 0:
+        st.caption("The untrained weights were the best and were kept, so both sides are alike.")
     question = st.text_input(
         "A question to try", key="tuned-question", max_chars=1000,
         help="It begins with one of a held-out document.", **KEEP,

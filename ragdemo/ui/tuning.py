@@ -135,9 +135,9 @@ def _alive(me: Visitor) -> list[Pair]:
 def _available(name: str, pairs: Sequence[Pair]) -> str:
     documents = len({pair.gold.document_id for pair in pairs})
     return (
-        f"In use: {name}. {len(pairs)} questions have an answer with a known place in your "
-        f"documents, about {documents} of them. Whole documents are held out: some decide when to "
-        "end, some test what was gained."
+        f"In use: {name}. {len(pairs)} questions have an answer with a known place in "
+        f"{documents} of your documents. Whole documents are held out: some decide when to end, "
+        "some test what was gained."
     )
 
 
