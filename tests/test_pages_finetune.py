@@ -18,6 +18,7 @@ from test_pages import (
     start,
 )
 
+from ragdemo.errors import LimitReached
 from ragdemo.training import saved
 from ragdemo.training.versus import ARMS, Arm, Said, Versus
 from ragdemo.ui import cache, running, tuned, tuning, versus
@@ -151,6 +152,13 @@ def test_only_one_trains_at_a_time() -> None:
     with cache.heavy():
         app = press(app, "Train")
     assert "Somebody else is training" in shown(app)
+
+
+def test_a_training_without_room_is_refused(monkeypatch) -> None:
+    monkeypatch.setattr(tuning, "available", lambda: 700 * 2**20)
+    with pytest.raises(LimitReached, match="linear head"):
+        tuning.check_memory(tuning.ENCODER)
+    tuning.check_memory(tuning.HEAD)
 
 
 def test_training_ends_for_a_visitor_who_left() -> None:

@@ -32,7 +32,7 @@ from ragdemo.training.pairs import (
 )
 from ragdemo.training.retriever import ENCODER, HEAD, train_encoder, train_head
 from ragdemo.training.tuning import last
-from ragdemo.training.versus import CLOSED_BOOK, GROUPS, RAG, RAG_TUNED, Arm, Versus, compare
+from ragdemo.training.versus import CLOSED_BOOK, GROUPS, RAG, RAG_TUNED, SHOWN, Arm, Versus, compare
 
 PARTS = ("versus", "head", "encoder")
 
@@ -80,7 +80,8 @@ def _versus(
     found: Versus | None = None
     doing = ""
     for found in compare(
-        questions, corpus, lambda: MiniGenerator(encoder=corpus.encoder, bf16=False),
+        questions, corpus,
+        lambda training: MiniGenerator(encoder=corpus.encoder, bf16=False if training else None),
         documents=documents, seed=seed,
     ):  # fmt: skip
         if found.doing != doing:
@@ -93,12 +94,12 @@ def _versus(
 
 def versus_table(found: Versus) -> str:
     """A row an arm: F1 of each group, how many changed answers are new or stale, and the costs."""
-    heads = ["way", *(f"F1, {group}" for group in GROUPS), "new / stale answers", "training",
+    heads = ["way", *(f"F1, {group}" for group in SHOWN), "new / stale answers", "training",
              "an answer", "memory"]  # fmt: skip
     rows = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for arm in found.arms:
         changed = arm.of("changed")
-        cells = [arm.name, *(_mean([s.f1 for s in arm.of(group)]) for group in GROUPS)]
+        cells = [arm.name, *(_mean([s.f1 for s in arm.of(group)]) for group in SHOWN)]
         cells.append(
             f"{sum(s.found for s in changed):.0f} / {sum(s.stale for s in changed):.0f} of "
             f"{len(changed)}"
@@ -120,7 +121,7 @@ def _differences(arms: Sequence[Arm]) -> list[str]:
     lines = []
     for better, worse in ((RAG_TUNED, RAG), (RAG, CLOSED_BOOK)):
         if better in by_name and worse in by_name:
-            for group in GROUPS:
+            for group in SHOWN:
                 one, other = ([s.f1 for s in by_name[n].of(group)] for n in (better, worse))
                 if one:
                     p = paired(one, other)

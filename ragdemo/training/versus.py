@@ -50,6 +50,7 @@ GROUPS = {
     "changed": "learnt questions whose answer is another in the new version of the document",
 }
 DOCUMENTS = 3  # with the most questions, unless named
+SHOWN = ("learnt", "held out", "other")  # F1 hardly sees one number changed: those are counted
 OTHERS = 30  # questions about other documents
 # a whole number that is neither part of a longer one nor the day of a date
 _NUMBER = re.compile(
@@ -177,7 +178,7 @@ def busiest(examples: Sequence[Question], count: int = DOCUMENTS) -> tuple[str, 
 def compare(
     examples: Sequence[Question],
     corpus: Corpus,
-    load: Callable[[], Generator],
+    load: Callable[[bool], Generator],
     *,
     documents: Sequence[str] = (),
     seed: int = 0,
@@ -186,8 +187,8 @@ def compare(
     others: int = OTHERS,
     cancelled: threading.Event | None = None,
 ) -> Iterator[Versus]:
-    """All four, one after another, each told when it is measured. `load()` gives a generator that
-    is private to one arm. Raises RagdemoError where there are too few questions; ends early, with
+    """All four, one after another, each told when it is measured. `load(training)`
+    gives a generator that is private to one arm, in float32 where it is to be trained. Raises RagdemoError where there are too few questions; ends early, with
     what there is, once `cancelled` is set."""
     known = [e for e in examples if e.answerable and e.answer and e.file in corpus.files]
     names = tuple(documents) or busiest(known)
@@ -215,7 +216,7 @@ def compare(
     try:
         for name in ARMS:
             retrieving = name in (RAG, RAG_TUNED)
-            generator, spent = load(), 0.0
+            generator, spent = load(name in (CLOSED_BOOK, RAG_TUNED)), 0.0
             yield (state := replace(state, doing=f"{name}: getting ready", news=None))
 
             def read(

@@ -14,7 +14,7 @@ import streamlit as st
 
 from ragdemo.corpus import Corpus
 from ragdemo.embedding import SentenceTransformerEncoder
-from ragdemo.errors import Busy, RagdemoError
+from ragdemo.errors import Busy, LimitReached, RagdemoError
 from ragdemo.evaluation.questions import Question
 from ragdemo.generation import create
 from ragdemo.generation.base import Generator
@@ -28,12 +28,16 @@ from ragdemo.training.pairs import (
 )
 from ragdemo.training.tuning import News, Plan, step_aside
 from ragdemo.ui import cache, controls, drawn, learning, measuring, running
+from ragdemo.ui.costs import SPARE, available
 from ragdemo.ui.passages import place
 from ragdemo.ui.state import Visitor
 
 KIND = "tune"
 KEEP = {"persist_state": "session"}
 HEAD, ENCODER, GENERATOR, CLOSED, JOINT = "head", "encoder", "generator", "closed", "joint"
+# bytes that a training takes at most beside what answers visitors (measured, MiniLM and the bundled
+# generator, default batches)
+MEMORY = {HEAD: 0.1e9, ENCODER: 1.0e9, CLOSED: 0.85e9, GENERATOR: 1.2e9, JOINT: 1.35e9}
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +198,17 @@ def _hub(me: Visitor) -> str:
     return me.generator.name if hub and me.generator and me.generator is not me.tuned else ""
 
 
+def check_memory(what: str) -> None:
+    """Raise LimitReached where there is no room: the whole app would be ended, not only this."""
+    free = available() - SPARE
+    if MEMORY[what] > free:
+        raise LimitReached(
+            f"This training takes about {MEMORY[what] / 1e9:.1f} GB of memory, and "
+            f"{max(0, free) / 1e9:.1f} GB are free here. Train the linear head, which takes almost "
+            "none, or run the app on a larger machine."
+        )
+
+
 def base_corpus(me: Visitor) -> Corpus:
     """The visitor's documents with the encoder that everybody starts from."""
     encoder = cache.shared().encoder
@@ -243,6 +258,7 @@ def _trained(
         if not turn.acquire(blocking=False):
             raise Busy("Somebody else is training just now. Try again in some minutes.", 60)
         try:
+            check_memory(what)
             step_aside()
             reins.tell("Getting ready", 0, 1)
             corpus, given = base_corpus(me), list(pairs)

@@ -8,8 +8,11 @@ from functools import partial
 import pandas as pd
 import streamlit as st
 
+from ragdemo.embedding import Encoder
 from ragdemo.errors import Busy
 from ragdemo.evaluation.bootstrap import interval
+from ragdemo.generation import create
+from ragdemo.generation.base import Generator
 from ragdemo.training.tuning import step_aside
 from ragdemo.training.versus import (
     BASE,
@@ -17,6 +20,7 @@ from ragdemo.training.versus import (
     GROUPS,
     RAG,
     RAG_TUNED,
+    SHOWN,
     Arm,
     Said,
     Versus,
@@ -26,7 +30,7 @@ from ragdemo.training.versus import (
 from ragdemo.ui import cache, drawn, running
 from ragdemo.ui.race import duration
 from ragdemo.ui.state import Visitor
-from ragdemo.ui.tuning import base_corpus, private_generator
+from ragdemo.ui.tuning import GENERATOR, base_corpus, check_memory
 
 KIND = "versus"
 OTHERS = 12  # questions about other documents: fewer than the command's, nobody waits ten minutes
@@ -68,10 +72,11 @@ def _compared(me: Visitor, known: list, chosen: list[str], reins: running.Reins)
         if not turn.acquire(blocking=False):
             raise Busy("Somebody else is training just now. Try again in some minutes.", 60)
         try:
+            check_memory(GENERATOR)
             step_aside()
             reins.tell("Getting ready", 0, 1)
             for found in compare(
-                known, base_corpus(me), partial(private_generator, ""), documents=chosen,
+                known, base_corpus(me), partial(_loaded, encoder=cache.shared().encoder), documents=chosen,
                 others=OTHERS, cancelled=reins.cancelled,
             ):  # fmt: skip
                 part = found.news.step / found.news.of if found.news else 0.5
@@ -83,13 +88,17 @@ def _compared(me: Visitor, known: list, chosen: list[str], reins: running.Reins)
     return updates()
 
 
+def _loaded(training: bool, encoder: Encoder) -> Generator:
+    return create("mini", encoder=encoder, bf16=False if training else None)
+
+
 def draw(found: Versus) -> None:
     """As far as it is."""
     if not found.arms:
         st.caption("The first figures come in some seconds.")
         return
     st.dataframe(table(found), hide_index=True, width="stretch")
-    said = "; ".join(f"{group}: {about}" for group, about in GROUPS.items())
+    said = "; ".join(f"{group}: {GROUPS[group]}" for group in SHOWN)
     st.caption(
         f"Word F1 of the answer against the expected one, 0 to 1, with its 95 % bootstrap "
         f"interval. {said[0].upper()}{said[1:]}. Memory: weights, and the index where one is "
@@ -123,7 +132,7 @@ def table(found: Versus) -> pd.DataFrame:
         [
             {
                 "way": arm.name,
-                **{f"F1, {group}": _mean(arm.of(group)) for group in GROUPS},
+                **{f"F1, {group}": _mean(arm.of(group)) for group in SHOWN},
                 "training": duration(arm.training_seconds) if arm.training_seconds else "none",
                 "an answer": duration(arm.answer_seconds),
                 "memory": f"{arm.megabytes:.0f} MB",
