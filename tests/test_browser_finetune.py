@@ -15,7 +15,7 @@ from test_browser import (
 pytestmark = pytest.mark.browser
 
 
-def test_a_training_from_its_start_to_every_page_and_back(page) -> None:  # noqa: F811
+def test_a_training_from_its_start_to_every_page_and_back(page, tmp_path) -> None:  # noqa: F811
     go(page, "Fine-tuning")
     page.get_by_role("button", name="Train", exact=True).click()
     page.get_by_text("questions are watched while it trains").wait_for(timeout=WAIT)
@@ -31,17 +31,16 @@ def test_a_training_from_its_start_to_every_page_and_back(page) -> None:  # noqa
     field.press("Enter")
     page.locator(".card", has_text="onboarding").first.wait_for(timeout=WAIT)
     with page.expect_download(timeout=WAIT) as carried:
-        page.get_by_role("button", name="Save it as a model folder (zip)").click()
-    folder = carried.value.path()
+        page.get_by_role("button", name="Save the head alone").click()
+    carried.value.save_as(tmp_path / "tuned.zip")
     page.get_by_role("button", name="Use it on every page").click()
     undo = page.get_by_role("button", name="Back to the untrained models")
     undo.wait_for(timeout=WAIT)
     undo.click()
     undo.wait_for(state="detached", timeout=WAIT)
     page.get_by_text("Load a model saved here").click()
-    page.locator("input[type=file]").last.set_input_files(
-        {"name": "tuned.zip", "mimeType": "application/zip", "buffer": folder.read_bytes()}
-    )
+    page.locator("input[type=file]").last.set_input_files(tmp_path / "tuned.zip")
+    page.get_by_role("button", name="Save it as a model folder").wait_for(state="detached")
     page.get_by_role("button", name="Use it on every page").wait_for(timeout=WAIT)
 
 

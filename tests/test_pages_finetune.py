@@ -70,7 +70,8 @@ def test_a_head_is_trained_tried_used_saved_loaded_and_undone() -> None:
     assert me(asked).last.settings["encoder"] == mine.encoder.name
     assert me(asked).last.hits[0].chunk.document_name == "mobile-phone-policy.pdf"
 
-    data = saved.packed(made.model, made.trained)
+    data = saved.packed(made.model, made.trained, small=True)
+    assert len(data) < 2**20
     again = saved.unpacked(data, cache.shared().encoder)
     np.testing.assert_array_equal(again.matrix, made.model.matrix)
 

@@ -47,6 +47,7 @@ from ragdemo.training.tuning import Trained
 
 FACTS = "ragdemo.json"
 MOST_BYTES = 200 * MIB  # unpacked, of a file that a visitor brings
+SMALL = (FACTS, "head.safetensors", "README.md")
 CARRIED = ("head", "encoder", "mini", "joint")  # kinds that can be brought back as a file
 
 Model = Encoder | Generator | Jointly
@@ -195,13 +196,16 @@ def load(folder: Path, encoder: Encoder) -> Model:
     return kinds[kind](folder, name=named(folder.name))
 
 
-def packed(model: Model, trained: Trained | None = None) -> bytes:
-    """The folder as a zip."""
+def packed(model: Model, trained: Trained | None = None, *, small: bool = False) -> bytes:
+    """The folder as a zip; `small` leaves out of a head's the encoder that it goes behind, which
+    `unpacked` never reads."""
     with tempfile.TemporaryDirectory() as name:
         folder = save(model, Path(name) / "model", trained)
         made = io.BytesIO()
         with zipfile.ZipFile(made, "w", zipfile.ZIP_STORED) as archive:
             for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+                if small and path.name not in SMALL:
+                    continue
                 archive.write(path, path.relative_to(folder).as_posix())
     return made.getvalue()
 

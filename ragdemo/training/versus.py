@@ -187,9 +187,9 @@ def compare(
     others: int = OTHERS,
     cancelled: threading.Event | None = None,
 ) -> Iterator[Versus]:
-    """All four, one after another, each told when it is measured. `load(training)`
-    gives a generator that is private to one arm, in float32 where it is to be trained. Raises RagdemoError where there are too few questions; ends early, with
-    what there is, once `cancelled` is set."""
+    """All four, one after another, each told when it is measured. `load(training)` gives a
+    generator that is private to one arm, in float32 where it is to be trained. Raises RagdemoError
+    where there are too few questions; ends early, with what there is, once `cancelled` is set."""
     known = [e for e in examples if e.answerable and e.answer and e.file in corpus.files]
     names = tuple(documents) or busiest(known)
     own = [e for e in known if e.file in names]

@@ -203,6 +203,7 @@ def _maps(made: Made, question: str) -> None:
 
 def _use(me: Visitor, made: Made) -> None:
     from ragdemo.training import saved
+    from ragdemo.training.head import Headed
 
     with st.container(horizontal=True):
         if st.button("Use it on every page", icon=":material/check:", key="tuned-use"):
@@ -213,11 +214,17 @@ def _use(me: Visitor, made: Made) -> None:
             else:
                 st.rerun()
         if made.trained is not None:
+            kept = partial(saved.packed, made.model, made.trained)
             st.download_button(
-                "Save it as a model folder (zip)", partial(saved.packed, made.model, made.trained),
-                "ragdemo-tuned.zip", "application/zip", icon=":material/download:",
-                on_click="ignore", key="tuned-save",
+                "Save it as a model folder (zip)", kept, "ragdemo-tuned.zip", "application/zip",
+                icon=":material/download:", on_click="ignore", key="tuned-save",
             )  # fmt: skip
+            if isinstance(made.model, Headed):
+                st.download_button(
+                    "Save the head alone", partial(kept, small=True), "ragdemo-head.zip",
+                    "application/zip", icon=":material/download:", on_click="ignore",
+                    key="tuned-save-small", help="Half a megabyte, to be loaded here again.",
+                )  # fmt: skip
 
 
 def use(me: Visitor, made: Made) -> None:
@@ -259,15 +266,17 @@ def _reset(me: Visitor) -> None:
 
 def _load(me: Visitor) -> None:
     with st.expander("Load a model saved here", icon=":material/upload_file:"):
-        st.caption("Only its numbers are read, into a model built here; no code, no settings.")
-        file = st.file_uploader(
-            "A saved model", type=["zip"], key=f"tuned-file-{me.uploads}",
-            help=f"At most {me.limits.total_bytes // MIB} MB.",
-        )  # fmt: skip
+        most = min(me.limits.total_bytes, st.get_option("server.maxUploadSize") * MIB)
+        st.caption(
+            "Only its numbers are read, into a model built here; no code, no settings. This server "
+            f"takes files of up to {most // MIB} MB; larger models are opened by "
+            "`ragdemo.training.saved.load`."
+        )
+        file = st.file_uploader("A saved model", type=["zip"], key=f"tuned-file-{me.uploads}")
         if file is None:
             return
-        if file.size > me.limits.total_bytes:
-            drawn.problem(f"The file is larger than {me.limits.total_bytes // MIB} MB.")
+        if file.size > most:
+            drawn.problem(f"The file is larger than {most // MIB} MB.")
             return
         running.start(me, MADE, partial(_loaded, me, file.getvalue()))
         me.uploads += 1

@@ -76,8 +76,8 @@ def _compared(me: Visitor, known: list, chosen: list[str], reins: running.Reins)
             step_aside()
             reins.tell("Getting ready", 0, 1)
             for found in compare(
-                known, base_corpus(me), partial(_loaded, encoder=cache.shared().encoder), documents=chosen,
-                others=OTHERS, cancelled=reins.cancelled,
+                known, base_corpus(me), partial(_loaded, encoder=cache.shared().encoder),
+                documents=chosen, others=OTHERS, cancelled=reins.cancelled,
             ):  # fmt: skip
                 part = found.news.step / found.news.of if found.news else 0.5
                 reins.said, reins.share = found.doing, (len(found.arms) + part) / 4
