@@ -18,7 +18,7 @@ import statistics
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from ragdemo.corpus import Corpus
@@ -288,8 +288,3 @@ def _seconds(
 def _megabytes(generator: Generator, corpus: Corpus, retrieving: bool) -> float:
     held = sum(p.numel() * p.element_size() for p in network(generator).parameters())
     return (held + (corpus.bytes() if retrieving else 0)) / MIB
-
-
-def means(arm: Arm) -> Mapping[str, tuple[float, ...]]:
-    """Group -> F1 of each question."""
-    return {group: tuple(one.f1 for one in arm.of(group)) for group in GROUPS}
