@@ -154,7 +154,9 @@ def retriever_table(
         "| seed | trained on | pairs | recall@1 before | after | paraphrases | best step | s |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    pooled: dict[str, list[tuple[float, float, str]]] = {}
+    # a question is held out by several seeds: its mean counts once, or the intervals would be too
+    # narrow
+    pooled: dict[str, dict[tuple[str, str], list[float]]] = {}
     for seed in seeds:
         for source, given in (("question set", pairs), ("and written", [*pairs, *more])):
             split = split_by_document(given, seed)
@@ -163,9 +165,9 @@ def retriever_table(
             trained = last(_training(what, split, corpus, seed))
             spent = time.monotonic() - began
             kinds = [pair.kind for pair in split.test]
-            pooled.setdefault(source, []).extend(
-                zip(trained.before, trained.after, kinds, strict=True)
-            )
+            gains = pooled.setdefault(source, {})
+            for pair, was, now in zip(split.test, trained.before, trained.after, strict=True):
+                gains.setdefault((pair.question, pair.kind), []).append(now - was)
             para = [(b, a) for b, a, k in zip(trained.before, trained.after, kinds, strict=True)
                     if k == "paraphrase"]  # fmt: skip
             rows.append(
@@ -174,14 +176,12 @@ def retriever_table(
             )
             print(rows[-1], flush=True)
     lines = []
-    for source, values in pooled.items():
-        for name, kept in (
-            ("all held-out questions", values),
-            ("paraphrases", [v for v in values if v[2] == "paraphrase"]),
-        ):
-            p = paired([a for _, a, _ in kept], [b for b, _, _ in kept])
+    for source, gains in pooled.items():
+        for name, kind in (("all held-out questions", ""), ("paraphrases", "paraphrase")):
+            kept = [statistics.fmean(v) for (_, k), v in gains.items() if kind in ("", k)]
+            p = paired(kept, [0.0] * len(kept))
             lines.append(
-                f"- {source}, {name} of all seeds: {p.difference:+.3f} "
+                f"- {source}, {name}, a question's mean over the seeds: {p.difference:+.3f} "
                 f"({p.low:+.3f} to {p.high:+.3f}), p {p.p:.3f}, n {p.n}"
             )
     title = f"**Contrastive training, {what}**, held out by document; early stopping on others."
