@@ -10,5 +10,6 @@ st.navigation(
         st.Page("pages/retrievers.py", title="Retrievers", icon=":material/manage_search:"),
         st.Page("pages/pipeline.py", title="Pipeline", icon=":material/account_tree:"),
         st.Page("pages/evaluate.py", title="Evaluate", icon=":material/fact_check:"),
+        st.Page("pages/finetune.py", title="Fine-tuning", icon=":material/model_training:"),
     ]
 ).run()

@@ -16,9 +16,11 @@ RULE = "-" * 78
 # Commands with options of their own: the module whose `main` reads what follows the name.
 OTHERS = {
     "eval": ("evaluation.answering", "answers to questions of your own, in several set-ups"),
+    "eval finetuning": ("evaluation.finetuning", "fine-tuning, against RAG and before and after"),
     "eval mini": ("evaluation.mini", "the bundled generator"),
     "eval retrieval": ("evaluation.retrieval", "the retrievers"),
     "experiments": ("experiments.record", "run those of the Pipeline page"),
+    "train": ("training.commands", "retriever, generator or joint: fine-tune a private copy"),
     "train mini": ("training.mini", "the bundled generator, from its beginning"),
 }
 

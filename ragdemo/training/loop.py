@@ -1,14 +1,14 @@
 """The training loop that every trainer here shares: bounded, resumable, seeded, watched.
 
 Knows nothing of what is learnt: it is given a model, a stream of losses and a function that
-measures. The learning rate rises over 100 steps and falls to zero at the end of the run's minutes
-or steps, whichever bounds it.
+measures. The learning rate rises over the first steps and falls to zero at the end of the run's
+minutes or steps, whichever bounds it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +33,7 @@ class Run:
     checkpoint: Path | None = None
     watch_seconds: float = 600.0
     report_steps: int = 50
+    warm_steps: int = WARM_STEPS
 
 
 @dataclass
@@ -61,7 +62,37 @@ class Losses:
 def rate(progress: Progress, run: Run) -> float:
     """Factor on the peak learning rate, 0..1."""
     falling = max(0.02, (1 - progress.share(run)) / (1 - FLAT))
-    return min(1.0, (progress.step + 1) / WARM_STEPS, falling)
+    return min(1.0, (progress.step + 1) / run.warm_steps, falling)
+
+
+def steps(
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    step: Callable[[float], Losses],
+    run: Run,
+    progress: Progress,
+) -> Iterator[Losses]:
+    """One optimiser step each, until the run's bound or until nobody asks for more; `progress` is
+    brought up to date before each is told. Each parameter group has its own "peak".
+
+    `step(share)` draws a batch for that share of the run and returns its losses.
+    """
+    begun = time.monotonic() - progress.seconds
+    while progress.share(run) < 1:
+        for group in optimiser.param_groups:
+            group["lr"] = group["peak"] * rate(progress, run)
+        # made anew each time: the mode is the thread's, and would leak out at the yield
+        wide = run.device != "cpu" or native_bf16()
+        with torch.autocast(run.device, torch.bfloat16, enabled=wide):
+            losses = step(progress.share(run))
+        sum(losses.parts.values()).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        progress.step += 1
+        progress.examples += losses.examples
+        progress.seconds = time.monotonic() - begun
+        yield losses
 
 
 def fit(
@@ -72,33 +103,15 @@ def fit(
     *,
     watch: Callable[[], dict[str, float]] | None = None,
     say: Callable[[str], None] = print,
-    stopped: Callable[[], bool] = lambda: False,
 ) -> Progress:
-    """Train until the run's bound, or until `stopped()`; each parameter group has its own "peak".
-
-    `step(share)` draws a batch for that share of the run and returns its losses. A checkpoint that
-    exists is resumed: weights, optimiser, step count and time already spent.
+    """Train until the run's bound; see `steps`. A checkpoint that exists is resumed: weights,
+    optimiser, step count and time already spent.
     """
     progress = resume(run.checkpoint, model, optimiser)
-    begun = time.monotonic() - progress.seconds
     watched = saved = window = time.monotonic()
     seen = 0
-    autocast = torch.autocast(
-        run.device, torch.bfloat16, enabled=run.device != "cpu" or native_bf16()
-    )
     model.train()
-    while progress.share(run) < 1 and not stopped():
-        for group in optimiser.param_groups:
-            group["lr"] = group["peak"] * rate(progress, run)
-        with autocast:
-            losses = step(progress.share(run))
-        sum(losses.parts.values()).backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        progress.step += 1
-        progress.examples += losses.examples
-        progress.seconds = time.monotonic() - begun
+    for losses in steps(model, optimiser, step, run, progress):
         seen += losses.examples
         if progress.step % run.report_steps == 0:
             say(_line(progress, losses, run, seen / (time.monotonic() - window)))

@@ -116,13 +116,17 @@ class Shared:
 
     def give(self, corpus: Corpus, document_id: str, samples: Corpus) -> None:
         """One sample, if it is not there. Public text: both corpora may hold the same objects."""
-        if document_id not in corpus.documents:
+        if document_id in corpus.documents:
+            return
+        if corpus.encoder is not self.encoder:  # a fine-tuned one: the vectors here are not its own
+            corpus.add(samples.documents[document_id], self.files[document_id])
+        else:
             corpus.adopt(
                 samples.documents[document_id],
                 samples.chunks_of(document_id),
                 samples.vectors_of(document_id),
             )
-            corpus.originals[document_id] = self.files[document_id]
+        corpus.originals[document_id] = self.files[document_id]
 
 
 @st.cache_resource(show_spinner=False)
@@ -141,7 +145,8 @@ def shared() -> Shared:
 def wait() -> Shared:
     """The shared things, with a visible status while they load. Raises RagdemoError."""
     found = shared()
-    # also where nothing is to be said: what follows keeps its place on the page
+    # also where nothing is waited for: else what follows stands one place higher on the next run,
+    # and what it leaves behind stays on the screen while that one works
     place = st.empty()
     if not found.ready.is_set():
         with place.container(), st.status("Getting ready (once after a start)", expanded=True):

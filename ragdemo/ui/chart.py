@@ -35,11 +35,11 @@ def points(me: Visitor) -> None:
     if len(frame) > SAMPLED:
         keep = frame["found"] | (frame.index % (len(frame) // SAMPLED + 1) == 0)
         frame = frame[keep]
-    layers = _dots(frame)
+    layers = dots(frame)
     if last:
         query = me.corpus.encoder.encode_queries([last.question])
         at = project(query)[0]
-        layers = layers + _star(at)
+        layers = layers + star(at)
     st.altair_chart(layers.properties(height=420), width="stretch")
     note = "The star is the last question; ringed passages were found for it. " if last else ""
     st.caption(
@@ -57,7 +57,7 @@ def principal_plane(vectors: np.ndarray):
     return (vectors - mean) @ axes[:2].T, share, lambda other: (other - mean) @ axes[:2].T
 
 
-def _dots(frame: pd.DataFrame) -> alt.LayerChart:
+def dots(frame: pd.DataFrame) -> alt.LayerChart:
     # names in the data only, never as a field or an expression; "image" and "url" are left out of
     # the fields since tooltips would fetch those
     many = frame["file"].nunique() > MOST_NAMES
@@ -81,7 +81,7 @@ def _dots(frame: pd.DataFrame) -> alt.LayerChart:
     return dots + rings
 
 
-def _star(at: np.ndarray) -> alt.Chart:
+def star(at: np.ndarray) -> alt.Chart:
     spot = pd.DataFrame({"x": [float(at[0])], "y": [float(at[1])], "what": ["the last question"]})
     return (
         alt.Chart(spot)

@@ -110,7 +110,7 @@ def _decoding() -> Decoding:
 
 
 def _template(me: Visitor) -> str | None:
-    if me.generator is None:
+    if me.generator is me.tuned:
         st.caption("The bundled model reads question and passages without a template.")
         return None
     named = {"the model's own": None, **{name: name for name in TEMPLATES}, OWN: OWN}
@@ -135,13 +135,15 @@ def _generator(me: Visitor) -> None:
         help="The same one writes both answers.", **KEEP,
     )  # fmt: skip
     if kind == MINI:
-        me.generator = None
+        me.generator = me.tuned
         st.caption("ragdemo-mini comes with the app: no download, no key, a plain CPU.")
+        if me.tuned:
+            st.caption("Yours is fine-tuned; the Fine-tuning page sets it back.")
     elif kind == HUB:
         _hub(me)
     else:
         _endpoint(me)
-    if kind != MINI and me.generator is None:
+    if kind != MINI and me.generator is me.tuned:
         st.caption("Until it is ready, the bundled model answers.")
     elif me.generator is not None:
         st.markdown(":green[:material/check_circle:] In use:")

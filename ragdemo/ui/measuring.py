@@ -74,7 +74,7 @@ def section(me: Visitor, board: running.Board) -> None:
 
 
 def upload(me: Visitor) -> None:
-    """A question set of one's own, from a file."""
+    """A question set of the visitor's own, for every page that uses one."""
     with st.expander("Use your own question set", icon=":material/upload_file:"):
         st.caption(
             "A CSV or JSONL file, a question a row; file and pages say where its answer stands. "

@@ -22,6 +22,7 @@ from ragdemo.generation.base import Generator
 from ragdemo.pipeline import Update
 from ragdemo.retrieval import Retriever
 from ragdemo.settings import Ask, Chunking, Limits
+from ragdemo.training.pairs import Pair
 from ragdemo.types import Comparison, Decoding, FileReport, Hit
 from ragdemo.ui.store import StoreMaker
 from ragdemo.ui.work import Work
@@ -79,6 +80,8 @@ class Visitor:
     ask: Ask = field(default_factory=Ask)
     decoding: Decoding = field(default_factory=Decoding)
     generator: Generator | None = None  # None: the bundled one; may hold a visitor's key
+    tuned: Generator | None = None  # takes the bundled one's place
+    marked: list[Pair] = field(default_factory=list)  # passages said to answer a question
     keys: int = 0  # how many times the field for a key was emptied
     reports: list[FileReport] = field(default_factory=list)  # of the last upload, newest first
     locked: dict[str, bytes] = field(

@@ -1,0 +1,164 @@
+"""Train question encoder and generator end to end: the RAG-Sequence likelihood.
+
+    -log p(y|x) = -log sum over z of p(z|x) p(y|x,z)        (Lewis et al. 2020, section 2.4,
+                                                              https://arxiv.org/abs/2005.11401)
+
+z runs over the k passages that the question encoder finds now; p(z|x) is the softmax of its scores.
+Nobody says which passage is right: one under which the answer is likely pulls the question's vector
+towards it. The passages' vectors, and with them the index, stay as they are.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ragdemo.corpus import Corpus
+from ragdemo.errors import RagdemoError
+from ragdemo.fusion import TEMPERATURES
+from ragdemo.generation.base import Generator
+from ragdemo.training.generator import DECODING, finished
+from ragdemo.training.head import Head, Headed
+from ragdemo.training.likelihood import answer_log_likelihoods, network
+from ragdemo.training.loop import Losses
+from ragdemo.training.pairs import Pair, Split
+from ragdemo.training.retriever import METRIC, Batches, Examiner
+from ragdemo.training.tuning import Held, News, Plan, tune
+from ragdemo.types import Chunk, Hit
+
+JOINT = Plan(steps=60, batch=4, rate=3e-3, every=10, patience=4)
+WRITER_RATE = 1e-5  # the generator's; its part of the sum is right from the beginning
+
+
+def marginal_loss(scores: Tensor, log_likelihoods: Tensor) -> Tensor:
+    """Mean of -log p(y|x). `scores` [b, k]: retrieval scores over their temperature, whose softmax
+    is p(z|x); `log_likelihoods` [b, k]: log p(y|x,z) of the whole answer."""
+    return -(scores.log_softmax(1) + log_likelihoods).logsumexp(1).mean()
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """How p(z|x) moved for one question, over the passages found before or after."""
+
+    question: str
+    chunks: tuple[Chunk, ...]
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Jointly:
+    """What was trained: an encoder whose questions go through a head, and a generator."""
+
+    encoder: Headed
+    generator: Generator
+
+    def shift(self, question: str, corpus: Corpus, k: int = 5) -> Shift:
+        """`corpus` holds the passages' vectors, which training left as they were."""
+        warmth = TEMPERATURES[self.encoder.similarity]
+        both = [
+            corpus.vectors @ encoder.encode_queries([question])[0] / warmth
+            for encoder in (self.encoder.inner, self.encoder)
+        ]
+        shown = sorted({i for s in both for i in np.argsort(-s, kind="stable")[:k].tolist()})
+        shares = [np.exp(s[shown] - s[shown].max()) for s in both]
+        before, after = (tuple((s / s.sum()).tolist()) for s in shares)
+        return Shift(question, tuple(corpus.chunks[i] for i in shown), before, after)
+
+
+def train_jointly(
+    split: Split,
+    corpus: Corpus,
+    generator: Generator,
+    plan: Plan = JOINT,
+    *,
+    k: int = 4,
+    writer_rate: float = WRITER_RATE,
+    cancelled: threading.Event | None = None,
+) -> Iterator[News]:
+    """A head on the questions, and `generator`, which is private to this training. Held-out
+    questions are measured by whether their first passage is right. `make()` gives a `Jointly`."""
+    taught = [pair for pair in split.train if _answer(pair)]
+    if not taught:
+        raise RagdemoError("End-to-end training needs questions with answers. Add some.")
+    encoder = corpus.encoder
+    head = Head(encoder.dimension, unit=encoder.similarity == "cosine")
+    vectors = torch.from_numpy(np.array(corpus.vectors))
+    held = [*split.watch, *split.test]
+    asked = torch.from_numpy(encoder.encode_queries([p.question for p in (*taught, *held)]))
+    number = {id(pair): row for row, pair in enumerate(taught)}
+    examiner = Examiner(split, corpus, plan.seed)
+    pool = vectors[[corpus.number(chunk.id) for chunk in examiner.chunks]].numpy()
+    batches = Batches(taught, plan.batch, plan.seed)
+    warmth = TEMPERATURES[encoder.similarity]
+    k = min(k, len(corpus.chunks))
+
+    def step(_share: float) -> Losses:
+        batch = batches.next()
+        with torch.autocast("cpu", enabled=False):
+            moved = head(asked[[number[id(pair)] for pair in batch]])
+            scores, found = (moved @ vectors.T / warmth).topk(k)  # [b, k]
+        logs = _alone(generator, corpus, batch, found)
+        return Losses({"marginal": marginal_loss(scores, logs)}, len(batch))
+
+    @torch.no_grad()
+    def watch() -> Held:
+        return examiner.held(head(asked[len(taught) :]).numpy(), pool)
+
+    writer = network(generator)
+    return tune(
+        nn.ModuleList([head, writer]),
+        [
+            {"params": list(head.parameters()), "peak": plan.rate},
+            {"params": list(writer.parameters()), "peak": writer_rate},
+        ],
+        step,
+        plan,
+        watch=watch,
+        name="question head and generator, end to end",
+        metric=METRIC,
+        make=lambda: Jointly(
+            Headed(encoder, head.matrix, questions_only=True), finished(generator, lambda: None)
+        ),
+        cancelled=cancelled,
+    )
+
+
+def _answer(pair: Pair) -> str:
+    example = pair.example
+    return (example.answer or ", ".join(example.short[:1])) if example else ""
+
+
+def _alone(generator: Generator, corpus: Corpus, batch: Sequence[Pair], found: Tensor) -> Tensor:
+    """[b, k] log p(answer | question, passage) with each passage read alone."""
+    prompts, texts = [], []
+    for pair, row in zip(batch, found.tolist(), strict=True):
+        for rank, place in enumerate(row, start=1):
+            hit = Hit(corpus.chunks[place], 0.0, rank, "dense")
+            prompts.append(generator.prompt(pair.question, [hit], decoding=DECODING))
+            texts.append(_answer(pair))
+    sums, _ = answer_log_likelihoods(generator, prompts, texts)
+    return sums.view(found.shape)
+
+
+def marginal(
+    split_part: Sequence[Pair], corpus: Corpus, trained: Jointly | tuple, k: int = 4
+) -> float:
+    """Mean -log p(y|x) of these questions: what end-to-end training lowers."""
+    encoder, generator = (
+        (trained.encoder, trained.generator) if isinstance(trained, Jointly) else trained
+    )
+    taught = [pair for pair in split_part if _answer(pair)]
+    queries = encoder.encode_queries([pair.question for pair in taught])
+    scores = torch.from_numpy(queries @ corpus.vectors.T / TEMPERATURES[encoder.similarity])
+    best, found = scores.topk(min(k, scores.shape[1]))
+    logs = []
+    with torch.inference_mode():
+        for row, pair in enumerate(taught):
+            logs.append(_alone(generator, corpus, [pair], found[row : row + 1]))
+    return float(marginal_loss(best, torch.cat(logs))) if taught else 0.0
