@@ -214,7 +214,7 @@ def test_a_generator_that_cannot_be_watched_says_so():
     class Elsewhere:
         """The bundled model with an endpoint's face: what it writes, and no more."""
 
-        name, limit = "elsewhere", mini().limit
+        name, limit, fusions = "elsewhere", mini().limit, mini().fusions
         prompt, stream = mini().prompt, mini().stream
 
     *_, found = take_apart(QUESTION, handbook(), Elsewhere(), ask=Ask(k=1))
