@@ -215,7 +215,7 @@ def test_a_generator_that_cannot_be_watched_says_so():
         """The bundled model with an endpoint's face: what it writes, and no more."""
 
         name, limit, fusions = "elsewhere", mini().limit, mini().fusions
-        prompt, stream = mini().prompt, mini().stream
+        prompt, stream, log_likelihood = mini().prompt, mini().stream, mini().log_likelihood
 
     *_, found = take_apart(QUESTION, handbook(), Elsewhere(), ask=Ask(k=1))
     assert set(found.problems) == {"steps", "alone"}
