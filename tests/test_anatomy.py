@@ -212,7 +212,7 @@ def test_leaving_a_passage_out_is_worked_out_one_by_one(anatomy, watched):
 
 def test_a_generator_that_cannot_be_watched_says_so():
     class Elsewhere:
-        """The bundled model with an endpoint's face: what it writes, and no more."""
+        """The bundled model with an endpoint's face: what a generator must offer, and no more."""
 
         name, limit, fusions = "elsewhere", mini().limit, mini().fusions
         prompt, stream, log_likelihood = mini().prompt, mini().stream, mini().log_likelihood
