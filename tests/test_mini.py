@@ -372,12 +372,34 @@ def test_one_passage_gives_one_sentence():
     assert ask("Who approves leave?", [LEAVE], both).text.count(".") == 1
 
 
-def test_copied_words_stay_whole():
-    inner = torch.tensor([False, False, False, True, False])  # piece 3 goes on with a word
-    words = WholeWords([2, 3, 4, 2], inner)
-    assert words.pending(0) == 3
-    assert [words.pending(place) for place in (-1, 1, 2, 3)] == [None] * 4
-    assert words.begin(torch.full((5,), 0.2)).tolist() == pytest.approx([0.2, 0.2, 0.2, 0, 0.2])
+def test_copied_words_names_and_figures_stay_whole():
+    text = "Dr O'Neil pays £5.50 (net), 20% of it at 7:30 by e-mail. Teleconferencing ended."
+    tokenizer = src.plain_tokenizer(str(FOLDER / "tokenizer.json"))
+    (tokens,) = src.tokenize(tokenizer, [text])
+    places = [
+        Place(0, int(a), int(b), text[a:b]) for a, b in zip(tokens.start, tokens.end, strict=True)
+    ]
+    ids = tokens.ids.tolist()
+    inner = torch.tensor(
+        [tokenizer.id_to_token(i).startswith("##") for i in range(tokenizer.get_vocab_size())]
+    )
+    words, groups = WholeWords(ids, places, inner), [""]
+    for at, place in enumerate(places):
+        groups[-1] += place.text
+        if words.pending(at) is None:
+            groups.append("")
+        else:
+            assert words.pending(at) == ids[at + 1]
+    assert (
+        groups[:-1]
+        == (
+            "Dr O'Neil pays £5.50 ( net ) , 20% of it at 7:30 by e-mail . Teleconferencing ended ."
+        ).split()
+    )
+    open_to = words.begin(torch.ones(len(inner)))
+    begins = {word: bool(open_to[tokenizer.token_to_id(word)]) for word in ("o", "'", "neil", "50")}
+    assert begins == {"o": True, "'": False, "neil": False, "50": False}
+    assert not open_to[inner].any()
 
 
 @pytest.mark.parametrize("most", range(1, 12))

@@ -8,6 +8,7 @@ import torch
 
 from ragdemo.generation.mini import source as src
 from ragdemo.generation.mini.decode import TINY
+from ragdemo.generation.mini.surface import Place
 from ragdemo.generation.sampling import pick
 from ragdemo.types import Decoding
 
@@ -52,25 +53,67 @@ class Asker:
 
 
 class WholeWords:
-    """Keeps words whole that are copied from the passages: a piece inside a word comes only after
-    the one that stands before it there, and no word ends before its end. Left free, a model this
-    small joins the head of one name to the tail of another."""
+    """Keeps words, names and figures whole that are copied from the passages: "##ing", "O'Neil",
+    "£5.50", "7:30". Inside one, the piece that follows there follows here, and none is entered in
+    the middle. Left free, a model this small joins the head of one name to the tail of another.
+    """
 
-    def __init__(self, tokens: Sequence[int], inner: torch.Tensor) -> None:
-        """`tokens` are the row's source; `inner` [V] is True for pieces that go on with a word."""
+    def __init__(
+        self, tokens: Sequence[int], places: Sequence[Place | None], inner: torch.Tensor
+    ) -> None:
+        """`tokens` and `places` are the row's source; `inner` [V] is True for pieces that go on
+        with a word."""
         self._tokens = tokens
-        self._inner = inner
+        self._joined = joined(places)
+        begins = {
+            token
+            for token, before in zip(tokens, [False, *self._joined], strict=False)
+            if not before
+        }
+        self._barred = inner.clone()
+        self._barred[list(set(tokens) - begins)] = True
 
     def pending(self, source: int) -> int | None:
         """The piece that must follow the one copied from this place, in the middle of a word."""
-        if not 0 <= source < len(self._tokens) - 1:
-            return None
-        following = self._tokens[source + 1]
-        return following if self._inner[following] else None
+        inside = 0 <= source < len(self._joined) and self._joined[source]
+        return self._tokens[source + 1] if inside else None
 
     def begin(self, probabilities: torch.Tensor) -> torch.Tensor:
         """p [V] where only a new word may begin."""
-        return probabilities.masked_fill(self._inner, 0.0)
+        return probabilities.masked_fill(self._barred, 0.0)
+
+
+def joined(places: Sequence[Place | None]) -> list[bool]:
+    """For each source token, whether the next one belongs to the same word, name or figure: no
+    space between them, and both are letters or digits, or one is a mark that stands inside."""
+
+    def beside(at: int) -> bool:
+        here, following = places[at : at + 2]
+        if here is None or following is None or here.passage != following.passage:
+            return False
+        # two pieces of one character ("돈") have the same place
+        return here.end == following.start or here == following
+
+    found: list[bool] = []
+    for at in range(len(places) - 1):
+        if not beside(at):
+            found.append(False)
+            continue
+        here, following = places[at].text, places[at + 1].text
+        word, next_word = here[-1:].isalnum(), following[:1].isalnum()
+        mark = following in _INSIDE and at + 2 < len(places) and beside(at + 1)
+        found.append(
+            (word and next_word)
+            or (word and mark and places[at + 2].text[:1].isalnum())
+            or (next_word and here in _INSIDE and bool(found) and found[-1])
+            or (here in _BEFORE_FIGURES and following[:1].isdigit())
+            or (following == "%" and here[-1:].isdigit())
+        )
+    return [*found, False]
+
+
+_INSIDE = frozenset("'’.,:/-&@_")
+_BEFORE_FIGURES = frozenset("£$€¥")
 
 
 class Chooser:

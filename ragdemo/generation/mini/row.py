@@ -135,7 +135,7 @@ class Row:
             if several and float(p[1]) >= self.generator.facts.second_above:
                 chosen.append(int(best[1]) + 1)
         sources = tuple(text for text, _ in self.texts)
-        words = WholeWords(tokens, self.generator.inner) if self.texts else None
+        words = WholeWords(tokens, self.places, self.generator.inner) if self.texts else None
         self.drafts = [Draft(number, Writer(sources), self.decoding, words) for number in chosen]
 
     @property
