@@ -28,7 +28,7 @@ from ragdemo.generation.mini.weights import load
 from ragdemo.generation.scoring import slices
 from ragdemo.generation.tracing import TokenStep
 from ragdemo.text import content_words
-from ragdemo.types import Chunk, Decoding, Hit, Prompt, Segment
+from ragdemo.types import Chunk, Decoding, Hit, Prompt, Segment, Span
 
 FOLDER = Path(__file__).resolve().parents[2] / "models" / "mini"
 SENTENCES, STARTS = 3, 2  # sentences of a chunk, and opening words, that questions are tried for
@@ -266,7 +266,8 @@ class MiniGenerator:
         """
         if not chunks:
             return []
-        rows, about = self._to_ask(chunks)
+        rows, spans = self._to_ask(chunks)
+        about = [_fullest(whole(c.content), part) for c, part in zip(chunks, spans, strict=True)]
         encoded = self._model.encode(src.batch(rows))
         places = [n for n, numbers in enumerate(about) for _ in numbers for _ in range(STARTS)]
         sentences = [number for numbers in about for number in numbers for _ in range(STARTS)]
@@ -296,20 +297,14 @@ class MiniGenerator:
             writer.add(self._vocabulary[i], None)
         return writer.text
 
-    def _to_ask(self, chunks: Sequence[Chunk]) -> tuple[list[list[src.Passage]], list[list[int]]]:
-        """Each chunk's sequence, and the numbers of its sentences with the most different content
-        words."""
+    def _to_ask(
+        self, chunks: Sequence[Chunk]
+    ) -> tuple[list[list[src.Passage]], list[Sequence[Span]]]:
+        """Each chunk's sequence, and its sentences that were not cut off."""
         asked, bodies = self.read("", [passage_of(c) for c in chunks])
         rows = [[lay("ask", asked, [body])[0][0]] for body in bodies]
-        about = []
-        for chunk, (body, _), (laid,) in zip(chunks, bodies, rows, strict=True):
-            text = whole(chunk.content)
-            full = [
-                len(set(content_words(text[s.start : s.end]))) for s in body.spans[: laid.count]
-            ]
-            order = sorted(range(len(full)), key=lambda n: -full[n])[:SENTENCES]
-            about.append([n + 1 for n in order] or [NULL])
-        return rows, about
+        kept = [body.spans[: p.count] for (body, _), (p,) in zip(bodies, rows, strict=True)]
+        return rows, kept
 
     @torch.inference_mode()
     def question_log_likelihood(self, question: str, chunks: Sequence[Chunk]) -> list[float]:
@@ -323,3 +318,9 @@ class MiniGenerator:
         step = self._model.decode(inputs, encoded)
         kept = torch.ones_like(labels, dtype=torch.bool)
         return log_likelihood(step, encoded, labels, kept).view(labels.shape).mean(1).tolist()
+
+
+def _fullest(text: str, spans: Sequence[Span]) -> list[int]:
+    """Numbers, from 1, of the sentences with the most different content words; NULL for none."""
+    full = [len(set(content_words(text[s.start : s.end]))) for s in spans]
+    return [n + 1 for n in sorted(range(len(full)), key=lambda n: -full[n])[:SENTENCES]] or [NULL]

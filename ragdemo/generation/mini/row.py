@@ -56,7 +56,7 @@ class Draft:
         self.source = source if self._within is None else self._within
         place = places[self.source] if 0 <= self.source < len(places) else None
         self.writer.add(piece, place)
-        if self.words is None or self.words.pending(source) is None:
+        if self.words is None or self.words.pending(self.source) is None:
             self._whole = len(self.writer.text)
 
     def settle(self) -> None:
