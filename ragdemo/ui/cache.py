@@ -7,6 +7,7 @@ responsive. Other generators are loaded when somebody chooses them.
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -71,6 +72,10 @@ class Shared:
             self.stage, self.share = "Reading the sample documents", 0.5
             self._read()
             self.indexed(Chunking(), self._told)
+            # Streamlit collects garbage after every script, under the interpreter's lock: what
+            # libraries and models have put there for good is looked through no more
+            gc.collect()
+            gc.freeze()
         except RagdemoError as problem:
             self.problem = problem
         except Exception as problem:  # a visitor must see why nothing comes
