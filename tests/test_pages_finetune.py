@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -17,11 +18,13 @@ from test_pages import (
     shown,
     start,
 )
+from tiny_models import dpr
 
 from ragdemo.errors import LimitReached
 from ragdemo.training import saved
 from ragdemo.training.versus import ARMS, Arm, Said, Versus
 from ragdemo.ui import cache, running, tuned, tuning, versus
+from ragdemo.ui.state import Tuning
 
 PAGE = "pages/finetune.py"
 
@@ -93,6 +96,38 @@ def test_samples_brought_back_are_read_by_the_encoder_in_use() -> None:
     assert mine.originals[key] == cache.shared().files[key]
 
 
+def test_dprs_towers_are_trained_and_answer(tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(tuning.MEMORY, tuning.DPR, 0.0)
+    app = start(PAGE)
+    questions, passages = dpr(tmp_path)
+    me(app).tuning = Tuning(questions=questions, passages=passages)
+    app.selectbox(key="tune-what").set_value(tuning.DPR)
+    app.run().slider(key="tune-steps-dpr").set_value(5)
+    app = press(app, "Train")
+    lab = me(app).results[tuning.KIND]
+    assert lab.news.over
+    assert lab.corpus.encoder.name == f"dpr {questions} + {passages}"
+    app = press(press(app, "Compare before and after"), "Use it on every page")
+    assert {"#### Untrained", "#### Fine-tuned"} <= {m.value for m in app.markdown}
+    mine = me(app).corpus
+    assert mine.encoder.similarity == "dot"
+    asked = ask(start("pages/ask.py"), "How soon must I report a lost work phone?")
+    assert me(asked).last.settings["encoder"] == mine.encoder.name
+    assert len(me(asked).last.hits) == 5
+    press(start(PAGE), "Back to the untrained models")
+    assert me(app).corpus.encoder is cache.shared().encoder
+
+
+def test_a_pair_that_cannot_be_had_says_so(monkeypatch) -> None:
+    monkeypatch.setitem(tuning.MEMORY, tuning.DPR, 0.0)
+    app = start(PAGE)
+    me(app).tuning = Tuning(questions="/nowhere/q", passages="/nowhere/p")
+    app.selectbox(key="tune-what").set_value(tuning.DPR)
+    app = press(app.run(), "Train")
+    assert "/nowhere/q" in shown(app)
+    assert "Choose another" in shown(app)
+
+
 def test_a_passage_can_be_marked_as_the_answer() -> None:
     app = start(PAGE)
     app.text_input(key="mark-question").set_value("Who may borrow a handset?")
@@ -111,10 +146,8 @@ def test_a_training_stopped_early_keeps_what_it_has() -> None:
     app = app.run()
     pairs = tuning.from_questions(cache.sample_set()[:30], visitor.corpus)
     plan = tuning.Plan(steps=500, rate=1e-4)
-    begin = lambda reins: tuning._trained(  # noqa: E731
-        visitor, tuning.HEAD, pairs, plan, False, False, "", reins
-    )
-    running.start(visitor, tuning.KIND, begin)
+    order = tuning.Order(tuning.HEAD, tuple(pairs), plan)
+    running.start(visitor, tuning.KIND, partial(tuning._trained, visitor, order))
     while visitor.job.work.last is None or visitor.job.work.last.news.step < 3:
         time.sleep(0.01)
         assert not visitor.job.work.ended
@@ -133,12 +166,8 @@ def test_others_answer_as_before_while_one_trains() -> None:
     weights = [p.clone() for p in shared.generator._generator._model.parameters()]
     visitor = me(app)
     pairs = tuning.from_questions(cache.sample_set(), visitor.corpus)
-    running.start(
-        visitor, tuning.KIND,
-        lambda reins: tuning._trained(
-            visitor, tuning.JOINT, pairs, tuning.Plan(steps=3, rate=1e-3), False, False, "", reins
-        ),
-    )  # fmt: skip
+    order = tuning.Order(tuning.JOINT, tuple(pairs), tuning.Plan(steps=3, rate=1e-3))
+    running.start(visitor, tuning.KIND, partial(tuning._trained, visitor, order))
     while visitor.job.work.last is None and not visitor.job.work.ended:
         time.sleep(0.05)
     during = shared.encoder.encode_queries(["How many days of leave?"])

@@ -5,6 +5,10 @@ from __future__ import annotations
 
 import json
 import math
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -327,6 +331,55 @@ def test_too_few_questions_are_said() -> None:
     ],
 )  # fmt: skip
 def test_the_command_line_trains_and_saves(words: list[str], tmp_path, capsys) -> None:
+    docs = company_folder(tmp_path)
+    out = tmp_path / "out"
+    assert main(["train", *words, "--docs", str(docs), "--out", str(out), "--batch", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "step    0" in said
+    assert f"written to {out}" in said
+    assert (out / "README.md").exists()
+    assert saved.load(out, encoder())
+    assert main(["train", *words, "--docs", str(docs), "--out", str(out)]) == 1  # never over it
+    assert "there already" in capsys.readouterr().err
+
+
+# a training that stands still once it prints its mark
+STANDS_STILL = {
+    "training": """
+from ragdemo.training import retriever
+def still(*given):
+    print("HERE", flush=True); time.sleep(300)
+retriever.contrastive = still
+""",
+    "saving": """
+from ragdemo.training import saved
+def still(*given):
+    print("HERE", flush=True); time.sleep(300)
+saved.card = still
+""",
+}
+
+
+@pytest.mark.parametrize("when", STANDS_STILL)
+def test_a_killed_run_leaves_nothing_that_passes_for_a_model(when: str, tmp_path) -> None:
+    docs, out = company_folder(tmp_path), tmp_path / "made" / "out"
+    words = ["train", "retriever", "--docs", str(docs), "--out", str(out), "--steps", "3"]
+    words += ["--batch", "2"]
+    code = f"import sys, time\n{STANDS_STILL[when]}\nfrom ragdemo.__main__ import main\n"
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{code}sys.exit(main({words!r}))"],
+        stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1],
+    ) as run:  # fmt: skip
+        assert any(line == "HERE\n" for line in run.stdout)
+        run.kill()
+    assert run.returncode == -signal.SIGKILL
+    assert not out.exists()
+    assert main(words) == 0  # the same command again
+    assert saved.load(out, encoder())
+
+
+def company_folder(tmp_path: Path) -> Path:
+    """The company's documents and questions as files."""
     docs = tmp_path / "docs"
     docs.mkdir()
     corpus, asked = company()
@@ -338,12 +391,4 @@ def test_the_command_line_trains_and_saves(words: list[str], tmp_path, capsys) -
         for q in asked
     ]  # fmt: skip
     (docs / "questions.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    out = tmp_path / "out"
-    assert main(["train", *words, "--docs", str(docs), "--out", str(out), "--batch", "2"]) == 0
-    said = capsys.readouterr().out
-    assert "step    0" in said
-    assert f"written to {out}" in said
-    assert (out / "README.md").exists()
-    assert saved.load(out, encoder())
-    assert main(["train", *words, "--docs", str(docs), "--out", str(out)]) == 1  # never over it
-    assert "there already" in capsys.readouterr().err
+    return docs

@@ -4,7 +4,7 @@ Three stages share the time: copying (find the sentence that holds these words),
 several passages with near misses and refusals. Every step minimises
   - log p(target | question, passages)          the language-model loss of the mixture head
   - log p(the tokens that hold the answer)      the selector; [CLS] where nothing holds it
-Copying is learnt long before choosing, so in the last stage half of the steps leave the first, and
+Copying is learnt long before choosing, so in the last stage most steps leave the first, and
 with it the decoder, out: 1.6 times the rows a second.
 Resumable from `OUT/checkpoint.pt`, seeded, bf16 where the processor has it, batches of similar
 length; `--minutes` bounds a run and the learning rate reaches zero at its end.
@@ -63,12 +63,12 @@ STAGES = (
     Stage(
         "several",
         1.0,
-        several=0.85,
+        several=0.7,
         refuse=0.15,
-        ask=0.35,
-        closed=0.1,
-        tricks=0.25,
-        choose=0.5,
+        ask=0.15,
+        closed=0.05,
+        tricks=0.6,
+        choose=0.7,
     ),
 )
 CAP_TOKENS = 3_600  # encoder tokens in a batch on two cores; a GPU takes ten times that

@@ -109,7 +109,7 @@ def calibrate(model: MiniModel, facts: Facts, data: Path, say=print) -> Facts:
         say,
     )
     told, untold = (
-        [look.alone(i).null(weight) for i in _share(part, rng, (*TRICKY, "pages"))]
+        [look.alone(i).null(weight) for i in _share(part, rng, (*SOURCES, *TRICKY))]
         for part in ([i for i in pool if i.target], [i for i in pool if not i.target])
     )
     alone = choose_threshold("alone", told, untold, MOST_WRONG_ALONE, say)

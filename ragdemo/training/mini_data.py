@@ -37,8 +37,12 @@ SOURCES = {
     "openstax_glossary": 0.3,
     "medquad": 0.1,
 }
-# questions that their passage seems to answer, among others: drawn by Mixer.trick, both alike
+# questions that their passage seems to answer, among others
 TRICKY = ("squad2_9articles", "tricks")
+# What Mixer.trick draws, mostly alone with its passage. Plain questions are among them, so that to
+# stand alone is no sign of a trick.
+TRICKS = {"squad2_9articles": 1.5, "tricks": 1.0, QUESTIONED: 0.35}
+TRICK_PAGES = 0.2  # share of these that are about an invented page
 WRITTEN = {
     "pages",
     "openstax_glossary",
@@ -317,10 +321,11 @@ class Mixer:
     def __init__(self, items: list[Item], rng: random.Random) -> None:
         self.rng = rng
         public = [i for i in items if i.source in SOURCES]
-        tricky = [i for i in items if i.source in TRICKY]
+        tricky = [i for i in items if i.source in TRICKS]
         self.pages = [p for p in read_pages() if not held_out(p["title"])]
+        self._asked = [len(page_items(page, rng)) for page in self.pages]
         self._next = _Shuffled(public, [SOURCES[i.source] for i in public], rng).next
-        self._trick = _Shuffled(tricky, [1.0] * len(tricky), rng).next
+        self._trick = _Shuffled(tricky, [TRICKS[i.source] for i in tricky], rng).next
         own = [i for i in items if i.source == "pages"]
         self._public = _Ranked([i.passages[0] for i in public + tricky])
         self._own = _Ranked([i.passages[0] for i in own]) if own else self._public
@@ -349,7 +354,9 @@ class Mixer:
     def trick(self, several: float) -> Item:
         """A question that its passage seems to answer and does not, or one asked beside such; most
         of them about that passage alone, where the reader must judge each word."""
-        return self.beside(self._trick(), several / 2, bare_too=True)
+        of_page = self.pages and self.rng.random() < TRICK_PAGES
+        item = self._of_a_page() if of_page else self._trick()
+        return self.beside(item, several / 2, bare_too=True)
 
     def draw(self, several: float, refuse: float, ask: float) -> Item:
         """One item: with `several` chance of near misses beside the gold passage, `refuse` of an
@@ -415,7 +422,8 @@ class Mixer:
         return [self.rng.choice(pool) for _ in range(4)]
 
     def _of_a_page(self) -> Item:
-        return self.rng.choice(page_items(self.rng.choice(self.pages), self.rng))
+        [page] = self.rng.choices(self.pages, self._asked)
+        return self.rng.choice(page_items(page, self.rng))
 
     def beside(
         self,

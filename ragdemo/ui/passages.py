@@ -60,7 +60,7 @@ def _score(hit: Hit, floor: float | None, on: tuple[float, float]) -> None:
         said += f", {drawn.number(abs(hit.score - floor))} {side} nonsense"
     drawn.text(said, look="small")
     label = f"Score {drawn.number(hit.score)}"
-    if hit.retriever == "dense":
+    if hit.retriever == "dense" and "cosine" in hit.parts:
         drawn.score(hit.score, floor, f"{label} on a scale to 1")
     else:
         ends = (drawn.number(on[0]) if on[0] else "0", drawn.number(on[1]) if on[1] else "0")

@@ -13,7 +13,7 @@ import streamlit as st
 
 from ragdemo import pipeline
 from ragdemo.corpus import Corpus
-from ragdemo.embedding import SentenceTransformerEncoder
+from ragdemo.embedding import DPREncoder, SentenceTransformerEncoder
 from ragdemo.errors import RagdemoError
 from ragdemo.generation.base import Generator
 from ragdemo.retrieval.dense import Dense
@@ -77,7 +77,7 @@ def _ready(
 
     encoder = model.encoder if isinstance(model, Jointly) else model
     generator = model.generator if isinstance(model, Jointly) else None
-    if isinstance(encoder, SentenceTransformerEncoder):
+    if isinstance(encoder, SentenceTransformerEncoder | DPREncoder):
         encoder = SharedEncoder(encoder)
     elif not isinstance(encoder, Headed):
         generator, encoder = encoder, None
@@ -208,12 +208,15 @@ def _use(me: Visitor, made: Made) -> None:
     with st.container(horizontal=True):
         if st.button("Use it on every page", icon=":material/check:", key="tuned-use"):
             try:
-                use(me, made)
+                with st.spinner("Reading the documents with it …"):
+                    use(me, made)
             except RagdemoError as problem:
                 drawn.problem(problem)
             else:
                 st.rerun()
-        if made.trained is not None:
+        if isinstance(made.model, DPREncoder):
+            st.caption("To keep a pair of towers, train it by `python -m ragdemo train retriever`.")
+        elif made.trained is not None:
             kept = partial(saved.packed, made.model, made.trained)
             st.download_button(
                 "Save it as a model folder (zip)", kept, "ragdemo-tuned.zip", "application/zip",

@@ -13,12 +13,14 @@ from functools import partial
 import streamlit as st
 
 from ragdemo.corpus import Corpus
-from ragdemo.embedding import SentenceTransformerEncoder
+from ragdemo.embedding import DPREncoder, SentenceTransformerEncoder
+from ragdemo.embedding.dpr import PASSAGES, QUESTIONS
 from ragdemo.errors import Busy, LimitReached, RagdemoError
 from ragdemo.evaluation.questions import Question
 from ragdemo.generation import create
 from ragdemo.generation.base import Generator
 from ragdemo.pipeline import retrieve
+from ragdemo.training.head import refill
 from ragdemo.training.pairs import (
     Pair,
     from_questions,
@@ -34,10 +36,15 @@ from ragdemo.ui.state import Visitor
 
 KIND = "tune"
 KEEP = {"persist_state": "session"}
-HEAD, ENCODER, GENERATOR, CLOSED, JOINT = "head", "encoder", "generator", "closed", "joint"
+HEAD, ENCODER, DPR = "head", "encoder", "dpr"
+GENERATOR, CLOSED, JOINT = "generator", "closed", "joint"
+RETRIEVERS = (HEAD, ENCODER, DPR)
 # bytes that a training takes at most beside what answers visitors (measured, MiniLM and the bundled
-# generator, default batches)
-MEMORY = {HEAD: 0.1e9, ENCODER: 1.0e9, CLOSED: 0.85e9, GENERATOR: 1.2e9, JOINT: 1.35e9}
+# generator, default batches; DPR's reckoned: the untrained pair, and of the trained one weights,
+# gradients, AdamW's two moments and the best so far, 0.87 GB each)
+MEMORY = {
+    HEAD: 0.1e9, ENCODER: 1.0e9, DPR: 5.5e9, CLOSED: 0.85e9, GENERATOR: 1.2e9, JOINT: 1.35e9
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,13 @@ WHATS = {
         "as DPR's. [Paper](https://arxiv.org/abs/2004.04906)",
         45, 150, 2e-5,
     ),
+    DPR: What(
+        "The retriever: DPR's two towers",
+        "One encoder reads questions, another passages, and both learn. Which pair is said on the "
+        "Retrievers page; it is downloaded (about 440 MB each), and a step takes several times as "
+        "long as MiniLM's. [Paper](https://arxiv.org/abs/2004.04906)",
+        45, 150, 2e-5,
+    ),
     GENERATOR: What(
         "The generator: answering from passages",
         "Question and retrieved passages in, the expected answer out: it learns which sentence to "
@@ -85,6 +99,19 @@ WHATS = {
 }  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What was chosen when Train was pressed."""
+
+    what: str
+    pairs: tuple[Pair, ...]
+    plan: Plan
+    write: bool = False  # train on questions that the bundled model writes, too
+    lora: bool = False
+    hub: str = ""  # a Hugging Face generator instead of the bundled one
+    towers: tuple[str, str] = (QUESTIONS, PASSAGES)
+
+
 @dataclass(frozen=True)
 class Lab:
     """A training as the page keeps it."""
@@ -103,7 +130,7 @@ def section(me: Visitor, board: running.Board) -> None:
     )  # fmt: skip
     chosen = WHATS[what]
     st.caption(chosen.about)
-    retriever = what in (HEAD, ENCODER)
+    retriever = what in RETRIEVERS
     use_written = retriever and st.checkbox(
         "Also train on questions that the bundled model writes about every passage",
         key="tune-written",
@@ -121,8 +148,9 @@ def section(me: Visitor, board: running.Board) -> None:
         "Train", type="primary", icon=":material/model_training:", key="tune-go",
         disabled=not pairs and not use_written,
     ):  # fmt: skip
-        work = partial(_trained, me, what, pairs, plan, bool(use_written), lora, _hub(me))
-        running.start(me, KIND, work)
+        towers = me.tuning.questions or QUESTIONS, me.tuning.passages or PASSAGES
+        order = Order(what, tuple(pairs), plan, bool(use_written), lora, _hub(me), towers)
+        running.start(me, KIND, partial(_trained, me, order))
     body = board.place(KIND, lambda lab: learning.progress(lab.news))
     found = me.results.get(KIND)
     if body and found:
@@ -243,33 +271,27 @@ def private_generator(hub: str, with_encoder: bool = True) -> Generator:
     return create("mini", encoder=cache.shared().encoder if with_encoder else None, bf16=False)
 
 
-def _trained(
-    me: Visitor,
-    what: str,
-    pairs: list[Pair],
-    plan: Plan,
-    use_written: bool,
-    lora: bool,
-    hub: str,
-    reins: running.Reins,
-) -> Iterator[Lab]:
+def _trained(me: Visitor, order: Order, reins: running.Reins) -> Iterator[Lab]:
     def updates() -> Iterator[Lab]:
         turn = cache.heavy()
         if not turn.acquire(blocking=False):
             raise Busy("Somebody else is training just now. Try again in some minutes.", 60)
         try:
-            check_memory(what)
+            check_memory(order.what)
             step_aside()
             reins.tell("Getting ready", 0, 1)
-            corpus, given = base_corpus(me), list(pairs)
-            if use_written:
+            corpus, pairs = base_corpus(me), list(order.pairs)
+            if order.write:
                 progress = partial(reins.tell, "Writing questions")
-                given += written(corpus, cache.shared().generator, progress=progress)
+                pairs += written(corpus, cache.shared().generator, progress=progress)
+            if order.what == DPR:
+                pair = Corpus(cache.dpr(*order.towers), corpus.chunking)
+                corpus = refill(pair, corpus, partial(reins.tell, "Reading the documents with DPR"))
             held: list[str] = []
-            for news in _training(what, given, corpus, plan, lora, hub, reins, held):
+            for news in _training(order, pairs, corpus, reins, held):
                 reins.said = f"Step {news.step} of {news.of}, about {news.left:.0f} s left"
                 reins.share = news.step / news.of
-                yield Lab(what, news, corpus, held[0] if held else "")
+                yield Lab(order.what, news, corpus, held[0] if held else "")
         finally:
             turn.release()
 
@@ -277,37 +299,32 @@ def _trained(
 
 
 def _training(
-    what: str,
-    pairs: list[Pair],
-    corpus: Corpus,
-    plan: Plan,
-    lora: bool,
-    hub: str,
-    reins: running.Reins,
-    held: list[str],
+    order: Order, pairs: list[Pair], corpus: Corpus, reins: running.Reins, held: list[str]
 ) -> Iterator[News]:
     """The trainer's news; `held` gets the held-out questions."""
     from ragdemo.training import generator as generators
     from ragdemo.training import joint, retriever
 
+    what, plan = order.what, order.plan
     split = split_by_document(pairs, plan.seed)
     held += [pair.question for pair in split.test]
     stop = {"cancelled": reins.cancelled}
+
+    def like(usual: Plan) -> Plan:
+        return replace(usual, steps=plan.steps, rate=plan.rate, seed=plan.seed)
+
+    if what in RETRIEVERS:
+        split = replace(split, train=with_negatives(split.train, corpus))
     if what == HEAD:
-        split = replace(split, train=with_negatives(split.train, corpus))
-        given = replace(retriever.HEAD, steps=plan.steps, rate=plan.rate, seed=plan.seed)
-        return retriever.train_head(split, corpus, given, **stop)
-    if what == ENCODER:
-        split = replace(split, train=with_negatives(split.train, corpus))
-        given = replace(retriever.ENCODER, steps=plan.steps, rate=plan.rate, seed=plan.seed)
-        private = SentenceTransformerEncoder(bf16=False)
-        return retriever.train_encoder(split, corpus, private, given, **stop)
+        return retriever.train_head(split, corpus, like(retriever.HEAD), **stop)
+    if what in (ENCODER, DPR):
+        dpr = what == DPR
+        private = DPREncoder(*order.towers) if dpr else SentenceTransformerEncoder(bf16=False)
+        return retriever.train_encoder(split, corpus, private, like(retriever.ENCODER), **stop)
     if what == JOINT:
-        given = replace(joint.JOINT, steps=plan.steps, rate=plan.rate, seed=plan.seed)
-        return joint.train_jointly(split, corpus, private_generator(hub, False), given, **stop)
+        own = private_generator(order.hub, False)
+        return joint.train_jointly(split, corpus, own, like(joint.JOINT), **stop)
     closed = what == CLOSED
-    usual = generators.CLOSED if closed else generators.GROUNDED
-    given = replace(usual, steps=plan.steps, rate=plan.rate, seed=plan.seed)
     parts: list[list[Question]] = [
         [pair.example for pair in part if pair.example]
         for part in (split.train, split.watch, split.test)
@@ -322,6 +339,7 @@ def _training(
     )
     if closed:  # memorising is the aim: what is watched is what is learnt
         watch, test = train, [*watch, *test]
+    usual = generators.CLOSED if closed else generators.GROUNDED
     return generators.train_generator(
-        private_generator(hub), train, watch, test, given, lora=lora, **stop
+        private_generator(order.hub), train, watch, test, like(usual), lora=order.lora, **stop
     )
