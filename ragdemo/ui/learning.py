@@ -1,14 +1,17 @@
-"""A training as a picture: the loss of every step, the held-out questions between."""
+"""A training as a picture: the loss of every step, the held-out questions between.
+
+Plain Vega-Lite: it is drawn anew several times a second, which Altair's checks would fill.
+"""
 
 from __future__ import annotations
 
-import altair as alt
-import pandas as pd
 import streamlit as st
 
 from ragdemo.training.tuning import News
 from ragdemo.ui import drawn
+from ragdemo.ui.evalplot import Spec
 
+SMOOTH = 0.9  # share of the losses before in the line through them
 LINE, DOT, BAND = "#2f6fb3", "#e0552b", "#8fb4dc"
 
 
@@ -18,12 +21,12 @@ def progress(news: News) -> None:
     with left:
         st.markdown("**Loss of each step**")
         if news.losses:
-            st.altair_chart(_losses(news), width="stretch")
+            st.vega_lite_chart(_losses(news), width="stretch")
         else:
             st.caption("Nothing has been learnt yet.")
     with right:
         st.markdown(f"**{news.trained.metric} of held-out questions**")
-        st.altair_chart(_held(news), width="stretch")
+        st.vega_lite_chart(_held(news), width="stretch")
     if not news.points[0].held.n:
         st.caption("No questions are watched, so the last weights are kept.")
         return
@@ -43,32 +46,59 @@ def progress(news: News) -> None:
         )
 
 
-def _losses(news: News) -> alt.LayerChart:
-    frame = pd.DataFrame({"step": range(1, len(news.losses) + 1), "loss": news.losses})
-    frame["smooth"] = frame["loss"].ewm(span=max(2, len(frame) // 10)).mean()
-    x = alt.X("step:Q", title="step", scale=alt.Scale(domain=[0, news.of]))
-    base = alt.Chart(frame)
-    dots = base.mark_circle(size=18, opacity=0.35, color=BAND).encode(x=x, y="loss:Q")
-    line = base.mark_line(color=LINE).encode(
-        x=x,
-        y=alt.Y("smooth:Q", title=None),
-        tooltip=["step:Q", alt.Tooltip("loss:Q", format=".3f")],
-    )
-    return (dots + line).properties(height=220)
+def _losses(news: News) -> Spec:
+    smooth, kept = [], 0.0
+    for loss in news.losses:
+        kept = SMOOTH * kept + (1 - SMOOTH) * loss
+        smooth.append(kept / (1 - SMOOTH ** (len(smooth) + 1)))
+    rows = [
+        {"step": step, "loss": loss, "smooth": mean}
+        for step, (loss, mean) in enumerate(zip(news.losses, smooth, strict=True), start=1)
+    ]
+    return {
+        "data": {"values": rows},
+        "height": 220,
+        "encoding": {"x": _step(news)},
+        "layer": [
+            {"mark": {"type": "circle", "size": 18, "opacity": 0.35, "color": BAND},
+             "encoding": {"y": {"field": "loss", "type": "quantitative", "title": None}}},
+            {"mark": {"type": "line", "color": LINE},
+             "encoding": {
+                 "y": {"field": "smooth", "type": "quantitative"},
+                 "tooltip": [{"field": "step"}, _figure("loss")],
+             }},
+        ],
+    }  # fmt: skip
 
 
-def _held(news: News) -> alt.LayerChart:
-    frame = pd.DataFrame(
-        [{"step": p.step, "mean": p.held.mean, "low": p.held.low, "high": p.held.high}
-         for p in news.points]
-    )  # fmt: skip
-    x = alt.X("step:Q", title="step", scale=alt.Scale(domain=[0, news.of]))
-    y = alt.Y("mean:Q", title=None, scale=alt.Scale(domain=[0, 1]))
-    base = alt.Chart(frame)
-    bars = base.mark_rule(strokeWidth=3, color=BAND).encode(x=x, y="low:Q", y2="high:Q")
-    line = base.mark_line(color=DOT, opacity=0.5).encode(x=x, y=y)
-    dots = base.mark_circle(size=70, color=DOT, opacity=1).encode(
-        x=x, y=y, tooltip=["step:Q", *(alt.Tooltip(f"{n}:Q", format=".3f")
-                                       for n in ("mean", "low", "high"))],
-    )  # fmt: skip
-    return (bars + line + dots).properties(height=220)
+def _held(news: News) -> Spec:
+    rows = [
+        {"step": p.step, "mean": p.held.mean, "low": p.held.low, "high": p.held.high}
+        for p in news.points
+    ]
+    y = {"type": "quantitative", "title": None, "scale": {"domain": [0, 1]}}
+    return {
+        "data": {"values": rows},
+        "height": 220,
+        "encoding": {"x": _step(news)},
+        "layer": [
+            {"mark": {"type": "rule", "strokeWidth": 3, "color": BAND},
+             "encoding": {"y": {"field": "low", **y}, "y2": {"field": "high"}}},
+            {"mark": {"type": "line", "color": DOT, "opacity": 0.5},
+             "encoding": {"y": {"field": "mean", **y}}},
+            {"mark": {"type": "circle", "size": 70, "color": DOT, "opacity": 1},
+             "encoding": {
+                 "y": {"field": "mean", **y},
+                 "tooltip": [{"field": "step"}, *map(_figure, ("mean", "low", "high"))],
+             }},
+        ],
+    }  # fmt: skip
+
+
+def _step(news: News) -> Spec:
+    scale = {"domain": [0, news.of]}
+    return {"field": "step", "type": "quantitative", "title": "step", "scale": scale}
+
+
+def _figure(field: str) -> Spec:
+    return {"field": field, "type": "quantitative", "format": ".3f"}
