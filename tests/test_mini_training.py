@@ -14,7 +14,6 @@ from ragdemo.training.loop import Progress, Run, rate
 from ragdemo.training.mini import Draws, Stage, losses, optimiser_of, start_model, train
 from ragdemo.training.mini_calibrate import choose_threshold
 from ragdemo.training.mini_data import (
-    TRICKY,
     Item,
     Mixer,
     Text,
@@ -244,6 +243,18 @@ def test_a_run_leaves_weights_and_goes_on(data, tmp_path):
     assert torch.equal(further.bart.shared.weight, model.bart.shared.weight)
 
 
+def test_frozen_layers_stay_and_the_others_learn(data, tmp_path):
+    before = start_model().state_dict()
+    stages = (Stage("one passage", 1.0),)
+    train(data, tmp_path, Run(steps=2), cap=600, stages=stages, watched=2, frozen=2)
+    after = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["model"]
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    encoder = {int(n.split(".")[3]) for n in moved if n.startswith("bart.encoder.layers.")}
+    assert encoder == {2, 3, 4, 5}
+    assert "bart.shared.weight" not in moved
+    assert any(n.startswith("bart.decoder.layers.0.") for n in moved)
+
+
 def test_the_bar_of_refusal_lets_no_more_pass_than_allowed():
     answerable = np.linspace(0, 0.9, 91).tolist()
     bar = choose_threshold("", answerable, [0.95] * 20 + [0.2] * 5, 0.1, lambda line: None)
@@ -262,13 +273,14 @@ def test_a_tricky_question_is_joined_to_its_paragraph():
     item = item_of(told, "tricks")
     assert item.target == "The boiler of Kendal weighs 23 tonnes."
     mixer = Mixer([item, item_of(silent, "tricks")], random.Random(0))
-    assert {mixer.trick(0.0).question for _ in range(4)} == {q["q"] for q in questions[:2]}
-    assert all(i.source in TRICKY for i in (mixer.trick(1.0), mixer.trick(0.0)))
+    drawn = [mixer.trick(share) for share in (0.0, 1.0) for _ in range(40)]
+    assert {i.source for i in drawn} == {"tricks", "pages"}
+    assert {i.question for i in drawn if i.source == "tricks"} == {q["q"] for q in questions[:2]}
 
 
 def test_the_written_questions_are_well_formed():
     questions = read_questions()
-    assert len({q["q"].lower() for q in questions}) == len(questions)
+    assert len({(q["about"], q["q"].lower()) for q in questions}) == len(questions)
     assert all(q["q"].strip() and (q["a"] is None or q["a"].strip()) for q in questions)
     silent = sum(q["a"] is None for q in questions)
     assert 0.4 < silent / len(questions) < 0.65  # neither kind is the trivial answer

@@ -3,6 +3,8 @@
 import ctypes
 import gc
 import json
+import subprocess
+import sys
 import threading
 import time
 import weakref
@@ -22,7 +24,7 @@ from ragdemo.errors import Busy, Cancelled, ModelUnavailable
 from ragdemo.generation.base import Step
 from ragdemo.generation.openai import OpenAIGenerator
 from ragdemo.generation.openai import Patience as Retries
-from ragdemo.serving import Line, Patience, SharedEncoder, SharedGenerator, Ticket
+from ragdemo.serving import Line, Patience, SharedEncoder, SharedGenerator, Ticket, memory
 from ragdemo.serving.encoder import SLICE
 from ragdemo.serving.job import Job
 from ragdemo.serving.line import BEAT
@@ -720,3 +722,39 @@ def test_an_endpoint_that_is_away_is_named():
         shared = remote(url)
     with pytest.raises(ModelUnavailable, match=r"127\.0\.0\.1"):
         both(shared, "Anyone there?")
+
+
+def test_memory_is_given_back_once_for_all_who_leave_together(monkeypatch) -> None:
+    given: list[int] = []
+    done = threading.Event()
+    monkeypatch.setattr(memory, "DELAY", 0.05)
+    monkeypatch.setattr(memory, "_trim", lambda: lambda pad: (given.append(pad), done.set()))
+    for _ in range(5):
+        memory.give_back_soon()
+    assert done.wait(10)
+    assert given == [0]
+    done.clear()
+    memory.give_back_soon()  # and again for the next
+    assert done.wait(10)
+    assert given == [0, 0]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's")
+def test_freed_memory_leaves_the_process() -> None:
+    """Blocks freed below one that stays are kept by glibc, and given back by the trim."""
+    code = """
+import gc, sys
+from pathlib import Path
+from ragdemo.serving import memory
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+blocks = [bytearray(64_000) for _ in range(4_000)]
+top = bytearray(64_000)
+full = resident()
+del blocks
+memory._pending.acquire()
+memory._give_back()
+print(full - resident())
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(said.stdout) > 200  # of 244 MB

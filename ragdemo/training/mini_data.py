@@ -356,7 +356,7 @@ class Mixer:
         of them about that passage alone, where the reader must judge each word."""
         of_page = self.pages and self.rng.random() < TRICK_PAGES
         item = self._of_a_page() if of_page else self._trick()
-        return self.beside(item, several / 2, bare_too=True)
+        return self.beside(item, several / 3, bare_too=True)
 
     def draw(self, several: float, refuse: float, ask: float) -> Item:
         """One item: with `several` chance of near misses beside the gold passage, `refuse` of an

@@ -21,6 +21,7 @@ from ragdemo.evaluation.questions import Question
 from ragdemo.generation.base import Generator
 from ragdemo.pipeline import Update
 from ragdemo.retrieval import Retriever
+from ragdemo.serving.memory import give_back_soon
 from ragdemo.settings import Ask, Chunking, Limits
 from ragdemo.training.pairs import Pair
 from ragdemo.types import Comparison, Decoding, FileReport, Hit
@@ -143,6 +144,7 @@ def _left(me: Visitor) -> None:
             work.cancel()
     if me.corpus and me.store:
         me.store.discard(me.corpus.store)
+    give_back_soon()
 
 
 @st.cache_resource(scope="session", show_spinner=False, on_release=_left)
