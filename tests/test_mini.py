@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from samples import encoder, handbook, hit, mini
 
 from ragdemo.generation.base import run
-from ragdemo.generation.mini import FOLDER, REFUSAL, MiniGenerator
+from ragdemo.generation.mini import FOLDER, REFUSAL, MiniGenerator, strange
 from ragdemo.generation.mini import source as src
 from ragdemo.generation.mini.choosing import WholeWords
 from ragdemo.generation.mini.decode import pieces
@@ -162,6 +162,52 @@ def test_a_score_is_what_it_wrote_with():
         answers = math.log(1 - null) if hits else 0.0
         (score,) = exact.log_likelihood([prompt], [text])
         assert score == pytest.approx(sum(chosen) + answers, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("question", "found"),
+    [
+        ("Who led the Normans in 1066?", []),
+        ("Who led the Saxons in 1067?", ["Saxons", "1067"]),
+        ("Who was William's heir?", []),
+        ("Saxons led by whom?", []),  # any first word is capitalised
+        ("WHO LED THE SAXONS?", []),
+        ("Who Led The Saxons Then?", []),
+        ("who led the saxons in 1,100?", ["1,100"]),
+        ("Did I see a U-turn?", ["U-turn"]),
+        ("", []),
+    ],
+)
+def test_names_and_figures_that_stand_in_no_passage(question, found):
+    passages = ["William the Norman landed in 1066.", "He led a thousand ships."]
+    assert strange.strange(question, passages) == found
+
+
+def test_what_a_strange_name_is_worth_is_the_ratio_of_the_counts():
+    nats = strange.telling([True] * 9 + [False] * 89, [True] * 19 + [False] * 79)
+    assert nats == pytest.approx(math.log(2))
+    for p in (0.01, 0.5, 0.9):
+        odds = p / (1 - p) * 2
+        assert strange.shifted(p, nats) == pytest.approx(odds / (1 + odds))
+        assert strange.shifted(p, 0.0) == pytest.approx(p)
+
+
+def test_a_strange_name_makes_the_model_less_sure():
+    exact = MiniGenerator(bf16=False)
+    asked = "Within how many hours must a lost phone be reported to Zebulon?"
+    prompt = exact.prompt(asked, [PHONE], decoding=GREEDY)
+
+    def sure(nats: float) -> float:
+        exact.facts = replace(exact.facts, strange_name=nats)
+        (refusal,) = exact.log_likelihood([prompt], [REFUSAL])
+        answer = run(exact, [prompt], [GREEDY])[0]
+        assert math.exp(refusal) == pytest.approx(1 - answer.confidence, abs=1e-3)
+        return answer.confidence
+
+    def odds(p: float) -> float:
+        return math.log(p / (1 - p))
+
+    assert odds(sure(0.0)) - odds(sure(1.5)) == pytest.approx(1.5, abs=0.01)
 
 
 def test_an_answer_is_likeliest_under_its_passage():

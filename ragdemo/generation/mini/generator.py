@@ -157,7 +157,7 @@ class MiniGenerator:
         for place, number in enumerate(waiting):
             row = rows[number]
             row.number, row.read = number, read
-            row.null = float(encoded.selection[place, NULL].exp())
+            row.hear(encoded.selection[place])
             if row.refusing:
                 row.refuse()
                 yield Step(number, REFUSAL, row.answer("refused", begun))
@@ -233,6 +233,8 @@ class MiniGenerator:
             for row in rows:
                 row.read_in()
             encoded = self._encode(rows)
+            for row, selection in zip(rows, encoded.selection, strict=True):
+                row.hear(selection)
             encoded = self._model.focused(encoded, likeliest(encoded))
             stop_if(cancelled)
             places = [list(different).index(id(p)) for p in prompts[part]]
@@ -240,7 +242,7 @@ class MiniGenerator:
             allowed = self._writable(prompts[part])
             written = text_log_likelihoods(self._model, encoded, wanted[part], allowed)
             for place, (prompt, text) in enumerate(zip(prompts[part], texts[part], strict=True)):
-                null = float(encoded.selection[place, NULL].exp())
+                null = rows[places[place]].null
                 if prompt.used and text == REFUSAL:
                     scores.append(math.log(max(null, TINY)))
                 elif prompt.used:

@@ -14,6 +14,7 @@ from ragdemo.generation.mini import source as src
 from ragdemo.generation.mini.choosing import Chooser, WholeWords
 from ragdemo.generation.mini.model import NULL, Encoded
 from ragdemo.generation.mini.prior import Candidates
+from ragdemo.generation.mini.strange import shifted, strange
 from ragdemo.generation.mini.surface import Place, Writer
 from ragdemo.types import Answer, Chunk, Decoding, Prompt
 
@@ -122,6 +123,13 @@ class Row:
                     here[p.offset + at] = Place(number, start, end, text[start:end])
             places += here
         return places
+
+    def hear(self, selection: torch.Tensor) -> None:
+        """p("not here"): from `selection` [S], log p of each sentence, and the names asked for."""
+        said = (part for pair in self.texts for part in pair)
+        nats = self.generator.facts.strange_name
+        asked = bool(self.texts) and nats and strange(self.prompt.question, said)
+        self.null = shifted(float(selection[NULL].exp()), nats if asked else 0.0)
 
     def begin(self, selection: torch.Tensor, tokens: Sequence[int]) -> None:
         """Decide which sentences to write from; `selection` [S] is log p of each, `tokens` are the

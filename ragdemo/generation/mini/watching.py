@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ragdemo.generation.mini.decode import pieces
-from ragdemo.generation.mini.model import NULL, SEP
+from ragdemo.generation.mini.model import SEP
 from ragdemo.generation.mini.row import Draft, Row
 from ragdemo.generation.tracing import TokenStep, step_of
 from ragdemo.types import Decoding, Prompt
@@ -26,7 +26,7 @@ def watched(generator: MiniGenerator, prompt: Prompt, decoding: Decoding) -> tup
     row = Row(generator, prompt, decoding)
     row.read_in()
     encoded = generator._encode([row])
-    row.null = float(encoded.selection[0, NULL].exp())
+    row.hear(encoded.selection[0])
     if row.refusing:
         return ()
     row.begin(encoded.selection[0], encoded.tokens[0].tolist())
