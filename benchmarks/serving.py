@@ -9,8 +9,8 @@
     python benchmarks/serving.py growth             10 to 5,000 pages, with the fitted exponent
     python benchmarks/serving.py soak --minutes 30  mixed use of a class
 
-Each prints a Markdown table under the conditions it was measured in. `--visitors 1 2 --questions 1`
-and the like rehearse it.
+Each prints a Markdown table under the conditions it was measured in, and with `--out FOLDER` draws
+it there. `--visitors 1 2 --questions 1` and the like rehearse it.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
+import plot
 from made import SAMPLES, pages_pdf
 from session import App, Failed, Session, running
 
@@ -56,6 +57,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3, help="of `cold` and `ask`")
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="folder for the plot")
     chosen = parser.parse_args()
     print(conditions() + "\n")
     PARTS[chosen.what](chosen)
@@ -78,6 +80,14 @@ def table(head: Sequence[str], lines: Sequence[Sequence[object]]) -> None:
         said = (f"{x:,.2f}" if isinstance(x, float) else str(x) for x in line)
         print("| " + " | ".join(said) + " |", flush=True)
     print()
+
+
+def picture(chosen: argparse.Namespace) -> Path | None:
+    """Where the plot of this part goes."""
+    if chosen.out is None:
+        return None
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    return chosen.out / f"{chosen.what}.png"
 
 
 def side_by_side(count: int, work: Callable[[int], object]) -> list:
@@ -187,6 +197,10 @@ def a_class(
         ("visitors", "answered", "p50 s", "p95 s", "slowest / median", "all s", "one by one s",
          "throughput x"), lines,
     )  # fmt: skip
+    if path := picture(chosen):
+        series = {name: [line[n] for line in lines] for name, n in (("p50", 2), ("p95", 3))}
+        title = f"Waiting for both answers, {how}"
+        plot.lines(title, chosen.visitors, series, "visitors at once", "s", path)
 
 
 # -- one question
@@ -229,6 +243,9 @@ def ask(chosen: argparse.Namespace) -> None:
     rows.append(("grounded alone, from its passages", *np.percentile(alone, [50, 95]).tolist()))
     rows.append(("both / grounded alone", *np.percentile(ratios, [50, 95]).tolist()))
     table(("", "p50 s (or x)", "p95 s (or x)"), rows)
+    if path := picture(chosen):
+        names, middle = [row[0] for row in rows[:-1]], [row[1] for row in rows[:-1]]
+        plot.bars("One question, median", names, middle, "s", path)
 
 
 def both(question: str, hits: Sequence, generator: SharedGenerator) -> None:
@@ -277,6 +294,9 @@ def upload(chosen: argparse.Namespace) -> None:
     ]
     delays = [b - a for a, b in zip(before, meanwhile, strict=True)]
     table(("question", "median s", "slowest s"), [*rows, ("delay", *_middle(delays))])
+    if path := picture(chosen):
+        names, middle = [row[0] for row in rows], [row[1] for row in rows]
+        plot.bars("A question, median", names, middle, "s", path)
 
 
 def _middle(values: list[float]) -> tuple[float, float]:
@@ -314,6 +334,8 @@ def memory(chosen: argparse.Namespace) -> None:
         first.close()
     print(f"Resident memory; {len(problems)} of {count} visits failed{_why(problems)}.\n")
     table(("when", "MB"), rows)
+    if path := picture(chosen):
+        plot.bars("Resident memory", [row[0] for row in rows], [row[1] for row in rows], "MB", path)
 
 
 def _why(problems: Sequence[object]) -> str:
@@ -333,6 +355,10 @@ def cold(chosen: argparse.Namespace) -> None:
             rows.append((str(number), painted, answered))
             visitor.close()
     table(("start", "first element s", "first answer s"), rows)
+    if path := picture(chosen):
+        names = ["first element", "first answer"]
+        middle = [statistics.median(row[n] for row in rows) for n in (1, 2)]
+        plot.bars("From the command, median", names, middle, "s", path)
 
 
 def growth(chosen: argparse.Namespace) -> None:
@@ -374,6 +400,10 @@ def growth(chosen: argparse.Namespace) -> None:
         slopes = [float(np.polyfit(logs[:, 0], logs[:, n], 1)[0]) for n in (1, 2, 3)]
         said = zip(("ingest", "search", "held memory"), slopes, strict=True)
         print("Fitted exponent: " + ", ".join(f"{name} {slope:.2f}" for name, slope in said))
+    if path := picture(chosen):
+        _, *measured = zip(*fits, strict=True)
+        series = dict(zip(("ingest, s", "search, ms", "held, MB"), measured, strict=True))
+        plot.lines("Growth", chosen.pages, series, "pages", "s, ms, MB", path, logarithmic=True)
 
 
 def soak(chosen: argparse.Namespace) -> None:
@@ -446,6 +476,9 @@ def soak(chosen: argparse.Namespace) -> None:
         f"half: {min(half):,.0f} to {max(half):,.0f} MB.\n"
     )
     table(("minute", "MB", "questions answered"), rows)
+    if path := picture(chosen):
+        minutes, taken = [float(row[0]) for row in rows[:-1]], [row[1] for row in rows[:-1]]
+        plot.lines(f"{count} visitors", minutes, {"resident": taken}, "minutes", "MB", path)
 
 
 def own_megabytes() -> float:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from conftest import served
 
 from ragdemo import report
 from ragdemo.ui.asking import EXAMPLES
@@ -126,6 +127,18 @@ def add_files(page, *files: tuple[str, bytes]) -> None:
         [{"name": n, "mimeType": "application/octet-stream", "buffer": d} for n, d in files]
     )
     page.get_by_role("button", name="Hide").wait_for(timeout=WAIT)
+
+
+def test_the_first_link_after_a_start_has_the_apps_own_navigation(browser) -> None:
+    with served("streamlit_app.py") as url:
+        page = browser.new_page()
+        try:
+            page.goto(f"{url}/finetune")
+            page.get_by_role("link", name="Fine-tuning").wait_for(timeout=FIRST)
+            assert page.get_by_role("link", name="streamlit app").count() == 0
+            page.get_by_role("heading", name="Fine-tuning", exact=True).wait_for(timeout=FIRST)
+        finally:
+            page.close()
 
 
 def test_first_visit_example_and_citation(page) -> None:

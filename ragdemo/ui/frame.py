@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import streamlit as st
+from streamlit.runtime.pages_manager import PagesManager
 
 from ragdemo.corpus import Corpus
 from ragdemo.errors import RagdemoError
@@ -18,12 +19,22 @@ ICON = Path(__file__).with_name("icon.png")
 def begin(title: str, about: str) -> Visitor:
     """Page set-up (a page may start without streamlit_app.py), heading and
     glossary."""
+    _by_way_of_the_app()
     st.set_page_config(page_title=f"{title} · ragdemo", page_icon=ICON, layout="wide")
     with st.container(horizontal=True, vertical_alignment="center"):
         st.title(title, anchor=False)
         glossary.button()
     st.caption(about)
     return visitor()
+
+
+def _by_way_of_the_app() -> None:
+    """Until somebody has opened the start page, Streamlit runs a page that a link leads to without
+    streamlit_app.py, under a list of file names: it goes by the folder pages/ until the first
+    `st.navigation`. There is no public switch for it."""
+    if getattr(PagesManager, "uses_pages_directory", False):
+        PagesManager.uses_pages_directory = False
+        st.rerun()
 
 
 def ready(me: Visitor) -> bool:
