@@ -232,7 +232,7 @@ def test_stop_ends_the_work_and_keeps_the_words(page) -> None:
     page.get_by_role("button", name="Stop").click()
     page.get_by_text("Stopped here").first.wait_for(timeout=WAIT)
     assert time.monotonic() - began < 3
-    assert page.get_by_text("word3").first.is_visible()
+    page.get_by_text("word3").first.wait_for(timeout=WAIT)
     for _ in range(50):
         if slow.asked.count("gone") == 2:
             break

@@ -68,18 +68,20 @@ def answer(me: Visitor) -> None:
     below = st.container()
     generator = me.generator or cache.shared().generator
     work = me.working = _begin(me, question, generator)
-    shown = False
+    shown = None
     try:
         for news in work.updates():
             update = news or Update("searching")
             said.caption(_stage(update, work.place()))
-            if update.hits and not shown:
-                shown = True
+            if update is shown:
+                continue
+            if update.hits and not (shown and shown.hits):
                 floor = me.corpus.floor() if me.retriever == "dense" else None
                 with below:
                     passages.show(me, question, update.hits, floor, live=True)
             left.text(update.grounded)
             right.text(update.baseline)
+            shown = update
     finally:
         work.cancel()
     settle(me)

@@ -31,7 +31,11 @@ def begin(title: str, about: str) -> Visitor:
 def _by_way_of_the_app() -> None:
     """Until somebody has opened the start page, Streamlit runs a page that a link leads to without
     streamlit_app.py, under a list of file names: it goes by the folder pages/ until the first
-    `st.navigation`. There is no public switch for it."""
+    `st.navigation`. There is no public switch for it. At a visit's first script only: later ones
+    have a click to tell of, which starting anew would lose."""
+    if st.session_state.setdefault("begun", False):
+        return
+    st.session_state["begun"] = True
     if getattr(PagesManager, "uses_pages_directory", False):
         PagesManager.uses_pages_directory = False
         st.rerun()

@@ -15,7 +15,8 @@ from typing import Generic, TypeVar
 from ragdemo.errors import ModelUnavailable, RagdemoError
 from ragdemo.serving import Place, Ticket
 
-BEAT = 0.1  # seconds between two looks at the thread
+PACE = 0.1  # seconds between two drawings at least: thirty visitors' tokens would fill a processor
+BEAT = 0.25  # seconds at most: a script that was told to stop ends when it draws
 GRACE = 0.8  # seconds a stopped piece of work gets to hand over what it has
 
 T = TypeVar("T")
@@ -65,13 +66,14 @@ class Work(Generic[T]):
         return self._ended.is_set()
 
     def updates(self) -> Iterator[T | None]:
-        """The newest news every `BEAT` or sooner, repeating the last (None at first) while there
-        is none."""
+        """The newest news, every `PACE` to `BEAT` seconds, repeating the last (None at first) while
+        there is none."""
         update: T | None = None
         while True:
             yield update
+            self._ended.wait(PACE)
             try:
-                news = self._news.get(timeout=BEAT)
+                news = self._news.get(timeout=BEAT - PACE)
                 while news is not None and not self._news.empty():  # skip what is overtaken
                     news = self._news.get()
             except queue.Empty:
