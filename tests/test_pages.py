@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from pathlib import Path
 
@@ -86,6 +87,11 @@ def ask(app: AppTest, question: str) -> AppTest:
 def test_every_page_starts_cold(page: str) -> None:
     title = start(page).title[0].value
     assert title == "Ask" if page == "streamlit_app.py" else title
+
+
+def test_models_are_not_looked_through_for_garbage_after_every_script() -> None:
+    cache.shared().ready.wait(180)
+    assert gc.get_freeze_count() > 100_000
 
 
 # -- asking

@@ -1,10 +1,11 @@
 """Questions written for this project about paragraphs of SQuAD -> training rows.
 
-`questions/*.jsonl` holds, for 880 paragraphs, questions that the paragraph seems to answer and does
-not (a name swapped, a negation put in, a fact of the kind it might give), and in the same manner
-others that it does answer, so that the manner gives nothing away; after SQuAD 2.0 (Rajpurkar et al.
-2018, https://arxiv.org/abs/1806.03822), whose own questions are too few here. A line names its
-paragraph by a SQuAD row that asks about it: `{"about": id, "q": question, "a": span or null}`.
+`questions/*.jsonl` holds questions that a paragraph seems to answer and does not (a name swapped, a
+negation put in, a fact of the kind it might give), and in the same manner others that it does
+answer, so that the manner gives nothing away; after SQuAD 2.0 (Rajpurkar et al. 2018,
+https://arxiv.org/abs/1806.03822), whose own questions are too few here. Those of `pairs-*` come as
+many of either kind, most of them two by two, alike but for the one thing that decides. A line names
+its paragraph by a SQuAD row that asks about it: `{"about": id, "q": question, "a": span or null}`.
 """
 
 from __future__ import annotations
