@@ -111,6 +111,13 @@ def test_an_example_question_is_one_click() -> None:
         assert answer.prompt.text in [c.value for c in app.code]
 
 
+def test_a_name_asked_for_that_stands_in_no_passage_is_said() -> None:
+    app = ask(start("pages/ask.py"), "How many days did Zebulon take off in 1723?")
+    assert shown(app).count("In no passage: Zebulon, 1723") == 1  # the baseline read none
+    app = ask(app, "How many days of leave do I get?")
+    assert "In no passage" not in shown(app)
+
+
 def test_settings_reach_the_question() -> None:
     app = start("pages/ask.py")
     app.slider(key="k").set_value(2)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from ragdemo.generation.mini.strange import strange
 from ragdemo.grounding import CITE_FROM
 from ragdemo.types import Answer, Comparison, Hit, Span, Support
 from ragdemo.ui import drawn
@@ -69,6 +70,8 @@ def _one(answer: Answer, support: Sequence[Support], hits: Sequence[Hit]) -> Non
     if answer.confidence is not None:
         facts.append(f"{answer.confidence:.0%} sure that the passages hold an answer")
     drawn.text(" · ".join(facts), look="small quiet")
+    if missing := _missing(answer):
+        drawn.text(f"In no passage: {', '.join(missing)}", look="small quiet")
     if answer.finish in ENDINGS:
         st.caption(f":orange[:material/warning:] {ENDINGS[answer.finish]}")
     if answer.copied:
@@ -76,6 +79,13 @@ def _one(answer: Answer, support: Sequence[Support], hits: Sequence[Hit]) -> Non
             _provenance(answer)
     with st.expander("The exact prompt", icon=":material/terminal:"):
         prompt_of(answer)
+
+
+def _missing(answer: Answer) -> list[str]:
+    """Names and numbers of the question that no passage it read has."""
+    chunks = [hit.chunk for hit in answer.prompt.used]
+    read = [f"{c.document_name} {c.heading} {c.content}" for c in chunks]
+    return strange(answer.prompt.question, read) if read else []
 
 
 def sentences(text: str, support: Sequence[Support], hits: Sequence[Hit]) -> list[drawn.Run]:
