@@ -195,13 +195,14 @@ def _cut_long(
     counts = _counted(count_tokens, [text[u.start : u.end] for u in units])
     out: list[_Unit] = []
     for unit, tokens in zip(units, counts, strict=True):
-        unit.tokens = max(tokens, (unit.end - unit.start) // _CHARACTERS_PER_TOKEN)
+        # never none: a hundred thousand units of no weight would all go into one chunk
+        unit.tokens = max(1, tokens, (unit.end - unit.start) // _CHARACTERS_PER_TOKEN)
         room = max(1, aim - headers.tokens(unit, unit.start))
         if unit.tokens <= room:
             out.append(unit)
             continue
         for span, count in _pieces(text, Span(unit.start, unit.end), count_tokens, room):
-            weight = max(count, (span.end - span.start) // _CHARACTERS_PER_TOKEN)
+            weight = max(1, count, (span.end - span.start) // _CHARACTERS_PER_TOKEN)
             out.append(replace(unit, start=span.start, end=span.end, tokens=weight))
     return out
 

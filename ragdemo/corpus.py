@@ -38,6 +38,7 @@ NONSENSE = (
 )
 FORMAT = "ragdemo-index-1"
 IMPORT_BYTES = 200 * MIB  # unpacked size of an imported index
+IMPORT_VALUES = 5_000_000  # lists, objects and commas in it: a short file of them fills gigabytes
 _LONGEST = Limits().characters
 
 
@@ -296,7 +297,10 @@ def _unpack(data: bytes) -> tuple[dict, np.ndarray]:
         sizes = {info.filename: info.file_size for info in archive.infolist()}
         if set(sizes) != {"index.json", "vectors.npy"} or sum(sizes.values()) > IMPORT_BYTES:
             raise ValueError("not an index, or too large")
-        facts = loads(archive.read("index.json"))
+        raw = archive.read("index.json")
+        if sum(raw.count(mark) for mark in (b"[", b"{", b",")) > IMPORT_VALUES:
+            raise ValueError("too many values")
+        facts = loads(raw)
         vectors = np.load(io.BytesIO(archive.read("vectors.npy")), allow_pickle=False)
     if facts["format"] != FORMAT or vectors.ndim != 2 or vectors.shape[1] != facts["dimension"]:
         raise ValueError("unknown format")

@@ -19,8 +19,11 @@ _ABBREVIATIONS = frozenset(
     "mr mrs ms dr prof st no vs etc e.g i.e inc ltd co corp jan feb mar apr jun jul aug sep sept "
     "oct nov dec fig al approx dept est p pp vol ch sec art u.s u.k a.m p.m".split()
 )
+# Possessive, and begun only where a run begins: looked for anew at each of a hundred thousand dots,
+# one boundary would hold the interpreter for minutes.
 _BOUNDARY = re.compile(
-    r"[.!?…]+[\"'”’)\]]*(?=\s|$)|[。！？]+|\n[ \t]*\n|\n(?=[ \t]*(?:[-*•–·]|\(?\d+[.)])\s)"
+    r"(?<![.!?…])[.!?…]++[\"'”’)\]]*+(?=\s|$)|[。！？]+|\n[ \t]*\n"
+    r"|\n(?=[ \t]*(?:[-*•–·]|\(?\d+[.)])\s)"
     r"|\n(?=[^\n]* \| )"  # table rows
 )
 

@@ -1089,6 +1089,25 @@ def fail_midway(e: Endpoint, _: dict) -> None:
     e.event({"error": {"message": f"out of memory, {KEY}"}})
 
 
+ODD_EVENTS = (
+    {"choices": [{"delta": "text"}]},
+    {"choices": [7]},
+    {"choices": {"0": {}}},
+    {"usage": [1], "choices": []},
+    {"choices": [{"delta": {}, "finish_reason": ["stop"]}]},
+    [[1]],
+)
+
+
+def says(event: object) -> Script:
+    def script(e: Endpoint, _: dict) -> None:
+        e.begin()
+        e.event(event)
+        e.event("[DONE]")
+
+    return script
+
+
 @pytest.mark.parametrize(
     ("script", "complaint"),
     [
@@ -1104,6 +1123,7 @@ def fail_midway(e: Endpoint, _: dict) -> None:
         (babble, "no chat completion"),
         (fail_midway, "failed while writing: out of memory"),
         (lambda e, _: e.send_json(200, [1]), "no chat completion"),
+        *((says(event), "no chat completion") for event in ODD_EVENTS),
         (lambda e, _: e.wfile.write(b"\x00\x01nonsense\r\n\r\n"), "broke"),
     ],
     ids=lambda value: getattr(value, "__name__", "x") if callable(value) else value[:12],

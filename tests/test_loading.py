@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import threading
 import zipfile
 
 import docx
@@ -12,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ragdemo.errors import DocumentError, LimitReached, RagdemoError
-from ragdemo.loading import load, load_many, read_folder, safe_name
+from ragdemo.loading import child, load, load_many, read_folder, safe_name
 from ragdemo.settings import Limits
 from ragdemo.types import Document, FileReport
 
@@ -389,3 +390,27 @@ def test_any_damage_ends_in_a_document_or_in_a_sentence(name, edits):
 def test_any_bytes_end_in_a_document_or_in_a_sentence(name, data):
     with contextlib.suppress(RagdemoError):  # the only error there may be
         load(data, name, limits=QUICK)
+
+
+def test_no_more_children_run_at_once_than_the_machine_holds(monkeypatch):
+    running, most, one = [0], [0], threading.Lock()
+    child_run = child._run
+
+    def counted(*given):
+        with one:
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+        try:
+            yield from child_run(*given)
+        finally:
+            with one:
+                running[0] -= 1
+
+    monkeypatch.setattr(child, "_run", counted)
+    page = b"<html><body><p>Staff get 28 days of leave.</p></body></html>"
+    threads = [threading.Thread(target=load, args=(page, f"{n}.html")) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most[0] == child.AT_ONCE

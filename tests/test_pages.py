@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import gc
 import json
+import threading
+import time
+import weakref
 from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from ragdemo.serving import Ticket
 from ragdemo.settings import Chunking
-from ragdemo.ui import cache, drawn
+from ragdemo.ui import cache, drawn, state
 from ragdemo.ui.asking import EXAMPLES
 from ragdemo.ui.state import Visitor
+from ragdemo.ui.work import Work
 
 ROOT = Path(__file__).parents[1]
 PHONE = EXAMPLES[0]
@@ -92,6 +97,47 @@ def test_every_page_starts_cold(page: str) -> None:
 def test_models_are_not_looked_through_for_garbage_after_every_script() -> None:
     cache.shared().ready.wait(180)
     assert gc.get_freeze_count() > 100_000
+
+
+def test_what_a_visitor_had_is_let_go_though_the_session_is_kept(monkeypatch) -> None:
+    monkeypatch.setattr(state, "LINGER", 0.05)
+    app = start("pages/documents.py")
+    app = upload(app, ("mine.md", b"# Mine\n\nOttilie Brandt repairs the lamp."))
+    left = me(app)  # as Streamlit's fragments and buttons hold it
+    corpus = weakref.ref(left.corpus)
+    waiting = left.turn()
+    AppTest.from_function(_forget).run()
+    assert waiting.cancelled.wait(5)
+    for _ in range(100):
+        if left.corpus is None:
+            break
+        time.sleep(0.05)
+    del app
+    gc.collect()
+    assert left.corpus is None
+    assert corpus() is None
+
+
+def test_two_scripts_that_watch_one_piece_of_work_both_end() -> None:
+    go = threading.Event()
+
+    def slow():
+        yield 1
+        go.wait(10)
+        yield 2
+
+    work = Work(slow(), Ticket())
+    seen: list[list] = [[], []]
+    threads = [
+        threading.Thread(target=lambda into=into: into.extend(work.updates())) for into in seen
+    ]
+    for thread in threads:
+        thread.start()
+    go.set()
+    for thread in threads:
+        thread.join(5)
+        assert not thread.is_alive()
+    assert work.settle() == (2, "")
 
 
 # -- asking

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
+from test_generators import gpt2
 from test_pages import (
     _forget,
     _fresh_visitor,  # noqa: F401 (a fixture, used by being here)
     ask,
     me,
     press,
+    ran,
     shown,
     start,
 )
 from tiny_models import dpr
 
+from ragdemo import pipeline
 from ragdemo.errors import LimitReached
 from ragdemo.training import saved
 from ragdemo.training.versus import ARMS, Arm, Said, Versus
@@ -158,30 +162,123 @@ def test_a_training_stopped_early_keeps_what_it_has() -> None:
     assert lab.news.trained.make().dimension == 384
 
 
+def answer_of(corpus) -> str:
+    question = "How soon must I report a lost work phone?"
+    return pipeline.compare(question, corpus, cache.shared().generator).grounded.text
+
+
 def test_others_answer_as_before_while_one_trains() -> None:
     """The shared models are the same objects with the same weights; answers go on."""
     app = start("pages/ask.py")
     shared = cache.shared()
     before = shared.encoder.encode_queries(["How many days of leave?"])
+    answered = answer_of(me(app).corpus)
     weights = [p.clone() for p in shared.generator._generator._model.parameters()]
     visitor = me(app)
     pairs = tuning.from_questions(cache.sample_set(), visitor.corpus)
     order = tuning.Order(tuning.JOINT, tuple(pairs), tuning.Plan(steps=3, rate=1e-3))
     running.start(visitor, tuning.KIND, partial(tuning._trained, visitor, order))
-    while visitor.job.work.last is None and not visitor.job.work.ended:
+    while visitor.job.work.last is None or visitor.job.work.last.news.step < 1:
         time.sleep(0.05)
+        assert not visitor.job.work.ended
     during = shared.encoder.encode_queries(["How many days of leave?"])
     np.testing.assert_array_equal(before, during)
+    assert answer_of(visitor.corpus) == answered
     running.stop(visitor)
+    assert not visitor.problems
     for one, other in zip(weights, shared.generator._generator._model.parameters(), strict=True):
         assert one.equal(other)
 
 
-def test_only_one_trains_at_a_time() -> None:
+def test_only_one_trains_at_a_time(monkeypatch) -> None:
+    monkeypatch.setattr(tuning, "TURN", 0.1)
     app = start(PAGE)
     with cache.heavy():
         app = press(app, "Train")
-    assert "Somebody else is training" in shown(app)
+    assert tuning.BUSY in shown(app)
+
+
+@pytest.mark.parametrize("what", [tuning.ENCODER, tuning.GENERATOR, tuning.JOINT])
+def test_a_training_leaves_the_machine_within_a_second_of_stop(what: str) -> None:
+    app = start(PAGE)
+    visitor = me(app)
+    pairs = tuple(tuning.from_questions(cache.sample_set()[:40], visitor.corpus))
+    order = tuning.Order(what, pairs, tuning.Plan(steps=50, rate=1e-5))
+    running.start(visitor, tuning.KIND, partial(tuning._trained, visitor, order))
+    while visitor.job.work.last is None:  # measured once; now it is in its first step
+        time.sleep(0.02)
+        assert not visitor.job.work.ended
+    running.stop(visitor)
+    assert cache.heavy().acquire(timeout=1)
+    cache.heavy().release()
+
+
+@pytest.mark.parametrize("what", [tuning.GENERATOR, tuning.JOINT])
+def test_a_generator_is_trained_compared_used_and_undone(what: str) -> None:
+    app = start(PAGE)
+    visitor = me(app)
+    pairs = tuple(tuning.from_questions(cache.sample_set()[:40], visitor.corpus))
+    order = tuning.Order(what, pairs, tuning.Plan(steps=1, rate=1e-4))
+    running.start(visitor, tuning.KIND, partial(tuning._trained, visitor, order))
+    while not visitor.job.work.ended:
+        time.sleep(0.05)
+    app = press(app.run(), "Compare before and after")
+    made = visitor.results[tuned.MADE]
+    assert made.generator._generator._encoder is not None  # weighs sentences as the untrained does
+    said = [m.value for m in app.markdown]
+    assert "**Untrained, with 5 passages**" in said
+    assert ("**p(passage | question), the retriever's own distribution**" in said) == (
+        what == tuning.JOINT
+    )
+    app = press(app, "Use it on every page")
+    assert visitor.generator is made.generator
+    asked = ask(start("pages/ask.py"), "How soon must I report a lost work phone?")
+    assert me(asked).last.grounded.model.endswith(", fine-tuned")
+    press(start(PAGE), "Back to the untrained models")
+    assert visitor.generator is None
+    assert visitor.corpus.encoder is cache.shared().encoder
+
+
+def test_a_document_that_goes_meanwhile_changes_nothing_that_was_trained() -> None:
+    app = press(trained(20), "Compare before and after")
+    visitor = me(app)
+    made = visitor.results[tuned.MADE]
+    count = len(made.before.chunks)
+    visitor.corpus.remove(next(iter(visitor.corpus.documents)))
+    ran(app.run())
+    assert len(made.before.chunks) == len(made.after.chunks) == count
+
+
+def test_a_hugging_face_generator_is_trained_and_used_in_its_own_place(tmp_path) -> None:
+    gpt2(tmp_path)
+    folder = str(tmp_path)
+    app = start(PAGE)
+    visitor = me(app)
+    hub = visitor.generator = cache.hub_generator(folder)
+    assert tuning._bytes(hub) == 4 * sum(p.numel() for p in hub._generator._model.parameters())
+    pairs = tuple(tuning.from_questions(cache.sample_set()[:40], visitor.corpus))
+    order = tuning.Order(tuning.CLOSED, pairs, tuning.Plan(steps=1, rate=1e-3), hub=folder)
+    running.start(visitor, tuning.KIND, partial(tuning._trained, visitor, order))
+    while not visitor.job.work.ended:
+        time.sleep(0.05)
+    running.stop(visitor)
+    made = tuned._ready(
+        order.what, visitor.results[tuning.KIND].news.trained.make(), visitor.corpus,
+        running.Reins(),
+    )  # fmt: skip
+    made = replace(made, hub=folder)
+    tuned.use(visitor, made)
+    assert visitor.generator is made.generator is not hub
+    assert visitor.tuned is None  # the bundled one stays as it is
+    assert tuned.in_use(visitor) == [made.generator.name]
+
+
+def test_a_large_model_needs_room_for_all_that_training_keeps(monkeypatch) -> None:
+    monkeypatch.setattr(tuning, "available", lambda: 4 * 2**30)
+    tuning.check_memory(tuning.GENERATOR)
+    tuning.check_memory(tuning.GENERATOR, 0.5e9, lora=True)
+    with pytest.raises(LimitReached, match="GB of memory"):
+        tuning.check_memory(tuning.GENERATOR, 2e9)
 
 
 def test_a_training_without_room_is_refused(monkeypatch) -> None:
@@ -207,9 +304,9 @@ def test_training_ends_for_a_visitor_who_left() -> None:
     assert ended.wait(5)
 
 
-def four(stale: float) -> Versus:
+def four(stale: float, reached: bool = True) -> Versus:
     def said(group: str, value: float, new: float = 0.0) -> Said:
-        return Said(group, "Q?", "A.", "A.", value, new, stale)
+        return Said(group, "Q?", "A.", "A.", value, new, stale, reached)
 
     arms = tuple(
         Arm(
@@ -225,7 +322,13 @@ def four(stale: float) -> Versus:
 
 def test_each_claim_stands_beside_its_number() -> None:
     lines = versus.claims(four(stale=1.0))
-    assert len(lines) == 5
+    assert len(lines) == 8
+    assert "8 learnt questions moved closed-book F1 on held-out ones from 0.30 to 0.30" in lines[4]
+    assert ": not so here. F1 0.57 on the 3 questions whose passage was found, all of" in lines[5]
+    missed = versus.claims(four(stale=1.0, reached=False))[5]
+    assert (
+        ": not so here. F1 0.00 on the 0 questions whose passage was found, 0.57 on the o" in missed
+    )
     assert "so here. Closed-book F1 0.90 on learnt questions, 0.30" in lines[0]
     assert ": so here. Of 1 changed answers the closed-book model gives 1 old" in lines[1]
     assert ": not so here." in versus.claims(four(stale=0.0))[1]

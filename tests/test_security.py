@@ -27,7 +27,7 @@ from samples import ROOT
 from ragdemo import policy, report
 from ragdemo.corpus import Corpus
 from ragdemo.embedding.hashing import HashingEncoder
-from ragdemo.errors import ModelUnavailable, RagdemoError
+from ragdemo.errors import DocumentError, ModelUnavailable, RagdemoError
 from ragdemo.evaluation.questions import read_questions
 from ragdemo.generation import hub, run
 from ragdemo.generation.openai import OpenAIGenerator
@@ -451,6 +451,44 @@ def test_vectors_of_another_shape_or_kind_are_refused_or_searchable(shape, kind)
     data = index(json.dumps(FACTS), head.getvalue() + bytes(64))
     with contextlib.suppress(RagdemoError):
         Corpus.imported(data, ENCODER).search(ENCODER.encode_queries(["leave"])[0], 2)
+
+
+def test_an_index_of_nothing_but_lists_is_refused_before_it_fills_the_memory():
+    bomb = '{"format": [' + "[]," * 6_000_000 + "[]]}"
+    data = index(bomb, VECTORS)
+    with pytest.raises(DocumentError, match="not an index"):
+        Corpus.imported(data, ENCODER)
+
+
+LONG_RUNS = r"""
+from ragdemo.corpus import Corpus
+from ragdemo.embedding import HashingEncoder
+from ragdemo.errors import RagdemoError
+from ragdemo.grounding import marked
+from ragdemo.loading import load
+from ragdemo.prompts import neutralise
+from ragdemo.text import sentences, words
+
+runs = [one * 60_000 for one in (*".-'a1 (|*\u2026\u00ad!)_<\n", "1,", "a-", ". ", "\n ", "a\n")]
+frames = [("", "x"), ("a|b\n", "|x"), ("x ", " ")]
+for text in (begin + run + end for run in runs for begin, end in frames):
+    sentences(text), words(text), neutralise(text), marked("a x 1", text)
+    for suffix in (".txt", ".md", ".csv", ".html"):
+        try:
+            Corpus(HashingEncoder(16)).add(load(text.encode(), "runs" + suffix))
+        except RagdemoError:
+            pass
+print("all read")
+"""
+
+
+def test_no_long_run_of_one_character_holds_the_interpreter() -> None:
+    """A regular expression that looks anew at every character takes minutes here, and no thread
+    runs meanwhile. The bound is for those, it is no timing."""
+    said = subprocess.run(
+        [sys.executable, "-c", LONG_RUNS], cwd=ROOT, capture_output=True, text=True, timeout=240
+    )
+    assert said.stdout == "all read\n", said.stderr[-2000:]
 
 
 def _comparison() -> dict:

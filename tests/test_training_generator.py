@@ -327,6 +327,7 @@ def test_too_few_questions_are_said() -> None:
     "words",
     [
         ["retriever"], ["retriever", "--written"], ["generator", "--closed-book", "--steps", "2"],
+        ["generator", "--steps", "1"], ["retriever", "--what", "encoder", "--steps", "1"],
         ["joint", "--steps", "1"],
     ],
 )  # fmt: skip
@@ -375,6 +376,21 @@ def test_a_killed_run_leaves_nothing_that_passes_for_a_model(when: str, tmp_path
     assert run.returncode == -signal.SIGKILL
     assert not out.exists()
     assert main(words) == 0  # the same command again
+    assert saved.load(out, encoder())
+
+
+def test_ctrl_c_ends_a_training_as_its_end_would(tmp_path) -> None:
+    docs, out = company_folder(tmp_path), tmp_path / "out"
+    words = [sys.executable, "-m", "ragdemo", "train", "retriever", "--docs", str(docs), "--out",
+             str(out), "--steps", "100000", "--batch", "2", "--rate", "1e-6"]  # fmt: skip
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]
+    ) as run:
+        assert any(line.startswith("step ") for line in run.stdout)
+        run.send_signal(signal.SIGINT)
+        said = run.stdout.read()
+    assert run.returncode == 0
+    assert "stopped early" in said
     assert saved.load(out, encoder())
 
 

@@ -248,6 +248,10 @@ class OpenAIGenerator:
         except (OSError, http.client.HTTPException, ValueError) as error:
             kind = type(error).__name__
             news.put((row, "error", f"The connection to {self._host} broke ({kind}). Try again."))
+        except Exception as error:  # JSON of any other shape; the row would wait for ever
+            kind = type(error).__name__
+            said = f"{self._host} sent something that is no chat completion ({kind})."
+            news.put((row, "error", f"{said} Check the address and the model."))
         finally:
             if row.connection:
                 row.connection.close()
@@ -278,7 +282,8 @@ class OpenAIGenerator:
             if event.get("error"):
                 raise ModelUnavailable(f"{self._host} failed while writing: {_said(event)}")
             usage = event.get("usage") or {}
-            row.tokens = usage.get("completion_tokens", row.tokens)
+            told = usage.get("completion_tokens")
+            row.tokens = told if type(told) is int and told >= 0 else row.tokens
             if not event.get("choices"):  # usage comes in an event of its own
                 continue
             choice = _choice(event, self._host)

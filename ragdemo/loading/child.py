@@ -30,6 +30,8 @@ _FLOOR_BYTES = 64 * 1024 * 1024  # a rendered page in base64 stays well under th
 _EXCEEDED_CPU = -24  # killed by SIGXCPU, which Windows' signal module does not know
 
 TIME, MEMORY, CRASH, OUTPUT = "time", "memory", "crash", "output"
+AT_ONCE = 2  # children of all visitors: each may take the memory and the processor time allowed
+_slots = threading.BoundedSemaphore(AT_ONCE)
 
 
 def run(
@@ -38,8 +40,16 @@ def run(
     """Messages of the child in order. The last one is `{"end": None | "time" | ...}`.
 
     Raises PasswordNeeded or DocumentError when the child says so; those texts are ours, made in
-    the worker to be read by a visitor. Closing the iterator kills the child.
+    the worker to be read by a visitor. Closing the iterator kills the child. No more than `AT_ONCE`
+    run; the others wait, and their time is counted from their beginning.
     """
+    with _slots:
+        yield from _run(task, options, data, limits)
+
+
+def _run(
+    task: str, options: Mapping[str, object], data: bytes, limits: Limits
+) -> Iterator[dict[str, Any]]:
     header = dict(
         options, task=task, memory=limits.parse_memory, cpu_seconds=limits.parse_cpu_seconds
     )

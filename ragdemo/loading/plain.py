@@ -25,7 +25,7 @@ _BOMS = (
 _HASHES = re.compile(r" {0,3}(#{1,6})[ \t]+(\S.*)")
 _UNDERLINE = re.compile(r" {0,3}(=+|-{3,})[ \t]*")
 _FENCE = re.compile(r" {0,3}(```|~~~)")
-_RULE_ROW = re.compile(r"[ \t]*\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*")
+_RULE = re.compile(r":?-+:?")  # a cell of the row under a table's head
 
 
 def decode(data: bytes, name: str, declared: str | None = None) -> tuple[str, list[str]]:
@@ -136,7 +136,7 @@ def _blocks(text: str, builder: Builder, markdown: bool) -> None:
                 builder.heading(line, 1 if "=" in following else 2)
                 at += 2
                 continue
-            if markdown and "|" in line and "|" in following and _RULE_ROW.fullmatch(following):
+            if markdown and "|" in line and "|" in following and _rules(following):
                 write()
                 stop = at + 2
                 while stop < len(lines) and "|" in lines[stop]:
@@ -147,6 +147,10 @@ def _blocks(text: str, builder: Builder, markdown: bool) -> None:
         waiting.append(line.rstrip())
         at += 1
     write()
+
+
+def _rules(row: str) -> bool:
+    return all(map(_RULE.fullmatch, _cells(row)))
 
 
 def _cells(row: str) -> list[str]:

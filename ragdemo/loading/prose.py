@@ -16,7 +16,7 @@ _ITEM = re.compile(r"(?:[•●▪◦‣·*–—-]|\(?\d{1,3}[.)]|\(?[a-zA-Z][.
 _CLOSED = re.compile(r"[.!?…:][\"'”’)\]]*$")
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 _SOFT = "\u00ad"  # also what the worker makes of pdfium's mark for a hyphen at a line's end
-_BROKEN = re.compile(r"([^\W\d_]+)[-‐\u00ad]$")
+_BROKEN = re.compile(r"(?<![^\W\d_])([^\W\d_]++)[-‐\u00ad]$")
 
 
 class Vocabulary:

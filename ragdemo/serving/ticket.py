@@ -21,6 +21,13 @@ class Place:
     before: int  # jobs that come first
     seconds: float  # until it begins, about
 
+    @property
+    def said(self) -> str:
+        """How long the line is; "" where it is as good as none."""
+        if not self.before and self.seconds < 1:
+            return ""
+        return f"In line: {self.before or 'nobody'} before you, about {self.seconds:.0f} s"
+
 
 class Ticket:
     """One thing a visitor wants done. A visitor who draws a new one gives back the one before, so

@@ -35,7 +35,7 @@ from ragdemo.training.pairs import (
     written,
 )
 from ragdemo.training.retriever import ENCODER, HEAD, train_encoder, train_head
-from ragdemo.training.tuning import News, Plan, last
+from ragdemo.training.tuning import HELD_OUT, LEARNT, News, Plan, last
 
 WHATS = ("head", "encoder", "dpr")
 REPORT = 10  # steps between two lines
@@ -46,9 +46,15 @@ def main(argv: list[str]) -> int:
     if given.out and given.out.exists():
         raise RagdemoError(f"{given.out} is there already. Name another folder.")
     stop = threading.Event()
-    before = signal.signal(signal.SIGINT, lambda *_: stop.set())
+    told = given.run(given, stop)  # until it trains, Ctrl-C ends the program as usual
+    before = signal.getsignal(signal.SIGINT)
+
+    def end(*_: object) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, before)  # a second one ends the program
+
+    signal.signal(signal.SIGINT, end)
     try:
-        told = given.run(given, stop)
         trained = last(told, _say)
     except Cancelled as problem:
         raise RagdemoError(str(problem)) from problem
@@ -69,7 +75,7 @@ def _say(news: News) -> None:
     held = news.points[-1].held
     loss = f"loss {news.losses[-1]:.3f}" if news.losses else "untrained"
     print(
-        f"step {news.step:4d} of {news.of}  {loss}  held out {held.mean:.3f} "
+        f"step {news.step:4d} of {news.of}  {loss}  {news.trained.watched} {held.mean:.3f} "
         f"({held.low:.3f}-{held.high:.3f})  {news.seconds:.0f} s, {news.left:.0f} s left",
         flush=True,
     )
@@ -183,7 +189,8 @@ def _generator(given: argparse.Namespace, stop: threading.Event) -> Iterator[New
     print(f"{len(train)} questions to learn, {len(watch)} to watch, {len(test)} to test with")
     return train_generator(
         private(given.generator, corpus), train, watch, test,
-        plan(CLOSED if closed else GROUNDED, given), lora=given.lora, cancelled=stop,
+        plan(CLOSED if closed else GROUNDED, given), lora=given.lora,
+        watched=LEARNT if closed else HELD_OUT, cancelled=stop,
     )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ragdemo.corpus import Corpus
-from ragdemo.embedding import minilm_path, native_bf16
+from ragdemo.embedding import Encoder, minilm_path, native_bf16
 from ragdemo.errors import RagdemoError
 from ragdemo.evaluation.answers import f1
 from ragdemo.evaluation.questions import Question
@@ -40,7 +40,7 @@ from ragdemo.training.mini_data import Item, Text
 from ragdemo.training.mini_tensors import Tensors
 from ragdemo.training.pairs import evidence, from_questions
 from ragdemo.training.retriever import Batches
-from ragdemo.training.tuning import Held, News, Plan, tune
+from ragdemo.training.tuning import HELD_OUT, Held, News, Plan, tune
 from ragdemo.types import Decoding, Hit, Span
 
 METRIC = "F1"
@@ -139,10 +139,12 @@ def train_generator(
     plan: Plan = GROUNDED,
     *,
     lora: bool = False,
+    watched: str = HELD_OUT,
     cancelled: threading.Event | None = None,
 ) -> Iterator[News]:
     """`generator` was loaded for this training alone (float32) and is trained in place; `make()`
-    gives what is used and saved. Held-out questions are measured by word F1."""
+    gives what is used and saved. What is watched, and what that is called, and the test questions
+    are measured by word F1."""
     if not train:
         raise RagdemoError("There is no question with an answer to learn from. Add some.")
     model = network(generator)
@@ -170,6 +172,7 @@ def train_generator(
         name="low-rank matrices (LoRA)" if lora else "the whole generator",
         metric=METRIC,
         make=lambda: finished(generator, merge),
+        watched=watched,
         cancelled=cancelled,
     )
 
@@ -231,16 +234,19 @@ def _adapted(model: nn.Module, seed: int) -> Callable[[], None]:
     return lambda: adapted.merge_and_unload() if hasattr(model, "peft_config") else None
 
 
-def finished(generator: Generator, merge: Callable[[], object]) -> Generator:
+def finished(
+    generator: Generator, merge: Callable[[], object], encoder: Encoder | None = None
+) -> Generator:
     """The trained generator under a name of its own. The bundled one goes through the form it is
-    stored in, so that what is used is what a saved copy will be."""
+    stored in, so that what is used is what a saved copy will be; where it was trained without an
+    encoder to weigh sentences by, it gets this one."""
     merge()
     if not isinstance(generator, MiniGenerator):
         generator.name = named(generator.name)
         return generator
     with tempfile.TemporaryDirectory() as name:
         save_mini(generator, Path(name))
-        made = MiniGenerator(Path(name), encoder=generator._encoder)
+        made = MiniGenerator(Path(name), encoder=generator._encoder or encoder)
     made.name = named(generator.name)
     return made
 

@@ -86,13 +86,15 @@ class Headed:
 
 def refill(new: Corpus, old: Corpus, progress: Progress | None = None) -> Corpus:
     """Put the documents of `old` into the empty corpus `new`, cut as they are, with the vectors of
-    its own encoder. A head behind the old encoder moves the vectors that are there; anything else
+    its own encoder. The same encoder's are taken over, a head behind it moves them; anything else
     reads the passages anew. `progress` gets (documents done, in all)."""
     encoder = new.encoder
     headed = isinstance(encoder, Headed) and encoder.inner is old.encoder
     for number, (key, document) in enumerate(old.documents.items(), start=1):
         chunks = old.chunks_of(key)
-        if headed:
+        if encoder is old.encoder:
+            vectors = old.vectors_of(key)
+        elif headed:
             rows = old.vectors_of(key)
             vectors = rows if encoder.questions_only else encoder.moved(rows)
         else:

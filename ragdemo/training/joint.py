@@ -123,7 +123,8 @@ def train_jointly(
         name="question head and generator, end to end",
         metric=METRIC,
         make=lambda: Jointly(
-            Headed(encoder, head.matrix, questions_only=True), finished(generator, lambda: None)
+            Headed(encoder, head.matrix, questions_only=True),
+            finished(generator, lambda: None, encoder),
         ),
         cancelled=cancelled,
     )

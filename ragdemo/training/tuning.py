@@ -32,6 +32,7 @@ from ragdemo.training.loop import Losses, Progress, Run, steps
 ASIDE = 0.75  # seconds that one step waits at most while answers are written: none waits for ever
 RESAMPLES = 999  # of a measuring's interval, for the chart: one with 9,999 takes 0.1 s
 WIND_UP = 10.0  # seconds that taking the result waits for the training's thread
+HELD_OUT, LEARNT = "held-out questions", "the questions it learns"  # what may be watched
 NICE = 10  # of a training thread: the processor is the answers' first
 
 
@@ -91,6 +92,7 @@ class Trained:
     seconds: float
     stopped: bool  # before its end, by whoever started it
     make: Callable[[], object] = field(repr=False)
+    watched: str = HELD_OUT
 
     @property
     def change(self) -> Paired:
@@ -129,6 +131,15 @@ class News:
     left: float  # seconds, about, if it goes to its end
     trained: Trained
     over: bool = False  # the last news
+
+    @property
+    def progress(self) -> str:
+        """How the watched questions went."""
+        first, best = self.points[0].held, max(self.points, key=lambda p: p.held.mean).held
+        return (
+            f"{self.trained.metric} of {self.trained.watched}: {first.mean:.2f} untrained, best so "
+            f"far {best.mean:.2f} ({first.n} of them)."
+        )
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -193,6 +204,7 @@ def tune(
     name: str,
     metric: str,
     make: Callable[[], object],
+    watched: str = HELD_OUT,
     cancelled: threading.Event | None = None,
 ) -> Iterator[News]:
     """Train the parameters of `groups` (AdamW's, each with a "peak" learning rate) in place.
@@ -227,7 +239,7 @@ def tune(
         left = spent / max(1, progress.step) * (plan.steps - progress.step)
         trained = Trained(
             name, metric, first.test, best.test, best_step, progress.step, spent,
-            stopped or not over, cache(partial(made, kept)),
+            stopped or not over, cache(partial(made, kept)), watched,
         )  # fmt: skip
         return News(
             progress.step, plan.steps, tuple(losses), tuple(points), spent, left, trained, over

@@ -69,6 +69,7 @@ class Said:
     f1: float
     found: float  # 1 where an accepted short answer stands in it
     stale: float = 0.0  # 1 where it still says what the version before said
+    reached: bool = False  # the sentence that says it was among the passages read
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +199,8 @@ def compare(
             f"There are {len(own)} questions with answers about these documents; the comparison "
             "needs six or more. Choose other documents or load a question set with answers."
         )
-    learn, _, hold = parted(own, seed, (0.5, 0.0))
+    learn, *rest = parted(own, seed, (0.5, 0.0))
+    hold = [one for part in rest for one in part]
     elsewhere = parted([e for e in known if e.file not in names], seed, (1.0, 0.0))[0][:others]
     documents_by_name = {d.name: d for d in corpus.documents.values()}
     revisions = [
@@ -267,7 +269,7 @@ def _said(
         Said(
             group, one.question, one.answer, text,
             f1(text, [one.answer]), contains(text, one.short),
-            contains(text, old.short) if old else 0.0,
+            contains(text, old.short) if old else 0.0, one.gold is not None,
         )
         for one, text, old in zip(given, texts, before, strict=True)
     ]  # fmt: skip

@@ -84,7 +84,8 @@ def answer(me: Visitor) -> None:
             shown = update
     finally:
         work.cancel()
-    settle(me)
+    if me.working is work:  # not what another script has begun meanwhile
+        settle(me)
     st.rerun()
 
 
@@ -106,8 +107,8 @@ def _begin(me: Visitor, question: str, generator: Generator) -> Work[Update]:
 
 
 def _stage(update: Update, place: Place | None) -> str:
-    if place and place.before and not update.grounded and not update.baseline:
-        return f"In line: {place.before} before you, about {place.seconds:.0f} s"
+    if place and not update.grounded and not update.baseline and (waits := place.said):
+        return waits
     said = {
         "searching": "Looking up passages",
         "reading": "Reading the passages",

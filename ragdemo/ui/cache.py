@@ -101,6 +101,8 @@ class Shared:
 
     def indexed(self, chunking: Chunking, progress=None) -> Corpus:
         """The samples cut this way, made once. `progress` gets (documents done, in all)."""
+        if found := self._indexed.get(chunking):  # nobody waits for somebody else's way of cutting
+            return found
         with self._one:
             if chunking not in self._indexed:
                 corpus = Corpus(self.encoder, chunking)

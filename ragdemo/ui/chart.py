@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import altair as alt
 import numpy as np
 import pandas as pd
 import streamlit as st
 
+from ragdemo.errors import RagdemoError
 from ragdemo.text import clean
 from ragdemo.ui.state import Visitor
 
@@ -37,9 +40,9 @@ def points(me: Visitor) -> None:
         frame = frame[keep]
     layers = dots(frame)
     if last:
-        query = me.corpus.encoder.encode_queries([last.question])
-        at = project(query)[0]
-        layers = layers + star(at)
+        with suppress(RagdemoError):  # a map without the star, where too many wait
+            query = me.corpus.encoder.encode_queries([last.question])
+            layers = layers + star(project(query)[0])
     st.altair_chart(layers.properties(height=420), width="stretch")
     note = "The star is the last question; ringed passages were found for it. " if last else ""
     st.caption(

@@ -25,16 +25,14 @@ def progress(news: News) -> None:
         else:
             st.caption("Nothing has been learnt yet.")
     with right:
-        st.markdown(f"**{news.trained.metric} of held-out questions**")
+        st.markdown(f"**{news.trained.metric} of {news.trained.watched}**")
         st.vega_lite_chart(_held(news), width="stretch")
     if not news.points[0].held.n:
         st.caption("No questions are watched, so the last weights are kept.")
         return
-    best = max(news.points, key=lambda p: p.held.mean)
     st.caption(
-        f"{news.points[0].held.n} questions are watched while it trains; the bar is the 95 % "
-        f"bootstrap interval. Untrained {news.points[0].held.mean:.2f}, best so far "
-        f"{best.held.mean:.2f}. The weights of step {news.trained.best_step} are kept."
+        f"{news.progress} They are watched while it trains; the bar is the 95 % bootstrap "
+        f"interval. The weights of step {news.trained.best_step} are kept."
     )
     if news.over:
         drawn.text(news.trained.verdict, look="strong")

@@ -93,7 +93,10 @@ def summary(me: Visitor) -> None:
         try:
             with st.spinner("Picking the central passages and writing …"):
                 generator = me.generator or cache.shared().generator
-                me.summaries[document.id] = pipeline.summarise(document.id, me.corpus, generator)
+                with me.turn() as ticket:
+                    me.summaries[document.id] = pipeline.summarise(
+                        document.id, me.corpus, generator, cancelled=ticket.cancelled
+                    )
         except RagdemoError as problem:
             drawn.problem(problem)
             return
@@ -132,7 +135,8 @@ def chunking(me: Visitor) -> None:
     wanted = Chunking(tokens, min(overlap, tokens // 2))
     if wanted != now:
         try:
-            _index_anew(me, wanted)
+            with me.turn():
+                _index_anew(me, wanted)
             st.rerun()
         except RagdemoError as problem:
             drawn.problem(problem)

@@ -103,6 +103,8 @@ class Board:
         for update in job.work.updates():
             # at every beat: Streamlit ends a script only when it draws
             seconds = f"{time.monotonic() - job.begun:.0f} s"
+            if (line := job.work.place()) and line.said:
+                seconds += f" · {line.said}"
             if job.reins.said:
                 clock.progress(min(1.0, job.reins.share), f"{job.reins.said} · {seconds}")
             else:
@@ -112,5 +114,6 @@ class Board:
                 shown = update
                 with place.container():
                     draw(update)
-        stop(me)
+        if me.job is job:  # not what another script has begun meanwhile
+            stop(me)
         st.rerun()

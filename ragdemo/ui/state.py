@@ -7,6 +7,7 @@ Only the values of widgets are in the session state, and never a key.
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,7 @@ from ragdemo.evaluation.questions import Question
 from ragdemo.generation.base import Generator
 from ragdemo.pipeline import Update
 from ragdemo.retrieval import Retriever
+from ragdemo.serving import Ticket
 from ragdemo.serving.memory import give_back_soon
 from ragdemo.settings import Ask, Chunking, Limits
 from ragdemo.training.pairs import Pair
@@ -97,6 +99,7 @@ class Visitor:
     retrievers: dict[object, Retriever] = field(default_factory=dict)  # made for `corpus`
     store: StoreMaker | None = None  # None: FAISS, exact; may hold a visitor's key
     questions: tuple[str, list[Question]] | None = None  # name and rows; None: the samples'
+    ticket: Ticket = field(default_factory=Ticket)  # of what a script waits for itself
     made: list[Question] = field(default_factory=list)  # questions made by clicking passages
     arms: list[Arm] = field(default_factory=lambda: list(USUAL))  # the visitor's own
     rating: Rating = field(default_factory=Rating)
@@ -104,6 +107,12 @@ class Visitor:
     job: Job | None = None  # longer work under way
     results: dict[str, Any] = field(default_factory=dict)  # by kind of work, its last news
     problems: dict[str, str] = field(default_factory=dict)  # by kind of work, why it failed
+
+    def turn(self) -> Ticket:
+        """For models' work in a script itself: `with me.turn():`. Whatever an earlier script still
+        waits for is given up, and all of it when the visitor leaves."""
+        self.ticket = Ticket(instead=self.ticket)
+        return self.ticket
 
     @property
     def last(self) -> Comparison | None:
@@ -137,14 +146,29 @@ class Visitor:
         self.images[key] = image
 
 
+LINGER = 1.0  # seconds that the last script of somebody who left may still hold what it draws
+
+
 def _left(me: Visitor) -> None:
-    """Nothing goes on for somebody who is gone."""
+    """Nothing goes on for somebody who is gone. Called on the server's own loop: what takes time
+    is done elsewhere."""
+    me.ticket.cancelled.set()
     for work in (me.working, me.job.work if me.job else None):
         if work:
             work.cancel()
-    if me.corpus and me.store:
-        me.store.discard(me.corpus.store)
+    timer = threading.Timer(LINGER, _let_go, (me,))
+    timer.daemon = True
+    timer.start()
+
+
+def _let_go(me: Visitor) -> None:
+    """Streamlit keeps a closed session for minutes, and with it the visitor that its fragments and
+    buttons hold: what is in there goes now."""
+    corpus, store = me.corpus, me.store
+    vars(me).update(vars(Visitor()))
     give_back_soon()
+    if corpus and store:
+        store.discard(corpus.store)  # perhaps on a server that does not answer
 
 
 @st.cache_resource(scope="session", show_spinner=False, on_release=_left)

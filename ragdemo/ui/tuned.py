@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import altair as alt
@@ -42,6 +42,7 @@ class Made:
     generator: Generator | None  # the tuned one, behind a worker of its own
     trained: Trained | None = None  # for the card
     tried: str = ""
+    hub: str = ""  # what was trained, where it isn't the bundled generator
 
 
 def section(me: Visitor, board: running.Board) -> None:
@@ -64,7 +65,8 @@ def _made(me: Visitor, lab: Lab, reins: running.Reins) -> Iterator[Made]:
     def updates() -> Iterator[Made]:
         reins.tell("Taking the best weights", 0, 1)
         model = lab.news.trained.make()
-        yield _ready(lab.what, model, lab.corpus, reins, lab.news.trained, lab.tried)
+        made = _ready(lab.what, model, lab.corpus, reins, lab.news.trained, lab.tried)
+        yield replace(made, hub=lab.hub)
 
     return updates()
 
@@ -157,10 +159,8 @@ def _answers(made: Made, question: str) -> None:
     closed = made.what == CLOSED
     said: list[Answer] = []
     with st.spinner("Writing both answers …"):
-        for corpus, generator in (
-            (made.before, cache.shared().generator),
-            (made.after, made.generator),
-        ):
+        plain = cache.hub_generator(made.hub) if made.hub else cache.shared().generator
+        for corpus, generator in ((made.before, plain), (made.after, made.generator)):
             hits = [] if closed else pipeline.retrieve(question, corpus, 5)
             said.append(pipeline.answer(question, hits, generator))
     reading = "without passages" if closed else "with 5 passages"
@@ -238,8 +238,9 @@ def use(me: Visitor, made: Made) -> None:
         now = base_corpus(me) if me.corpus.encoder is not made.before.encoder else me.corpus
         me.take_corpus(refill(me.empty_corpus(made.after.encoder, now.chunking), now), me.store)
     if made.generator is not None:
-        replaced = me.generator in (None, me.tuned)
-        me.tuned = made.generator
+        replaced = made.hub or me.generator in (None, me.tuned)
+        if not made.hub:
+            me.tuned = made.generator  # whenever the bundled one is chosen
         if replaced:
             me.generator = made.generator
 
@@ -247,9 +248,19 @@ def use(me: Visitor, made: Made) -> None:
 def in_use(me: Visitor) -> list[str]:
     """Names of the fine-tuned models that answer this visitor."""
     names = [me.tuned.name] if me.tuned else []
+    if _own(me):
+        names.append(me.generator.name)
     if me.corpus.encoder is not cache.shared().encoder:
         names.append(me.corpus.encoder.name)
     return names
+
+
+def _own(me: Visitor) -> bool:
+    """A Hugging Face generator that was trained here answers."""
+    from ragdemo.training.generator import named
+
+    found = me.generator
+    return found is not None and found is not me.tuned and found.name == named(found.name)
 
 
 def _reset(me: Visitor) -> None:
@@ -258,7 +269,7 @@ def _reset(me: Visitor) -> None:
         return
     drawn.notice(f"In use on every page: {'; '.join(names)}.", icon=":green[:material/check:]")
     if st.button("Back to the untrained models", icon=":material/undo:", key="tuned-reset"):
-        if me.generator is me.tuned:
+        if me.generator is me.tuned or _own(me):
             me.generator = None
         me.tuned = None
         if me.corpus.encoder is not cache.shared().encoder:

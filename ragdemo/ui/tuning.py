@@ -21,6 +21,7 @@ from ragdemo.generation import create
 from ragdemo.generation.base import Generator
 from ragdemo.pipeline import retrieve
 from ragdemo.training.head import refill
+from ragdemo.training.likelihood import network
 from ragdemo.training.pairs import (
     Pair,
     from_questions,
@@ -28,13 +29,15 @@ from ragdemo.training.pairs import (
     with_negatives,
     written,
 )
-from ragdemo.training.tuning import News, Plan, step_aside
+from ragdemo.training.tuning import HELD_OUT, LEARNT, News, Plan, step_aside
 from ragdemo.ui import cache, controls, drawn, learning, measuring, running
 from ragdemo.ui.costs import SPARE, available
 from ragdemo.ui.passages import place
 from ragdemo.ui.state import Visitor
 
 KIND = "tune"
+TURN = 5.0  # seconds: one's own training that was stopped may still be loading a model
+BUSY = "Something large is being trained or measured just now. Try again in some minutes."
 KEEP = {"persist_state": "session"}
 HEAD, ENCODER, DPR = "head", "encoder", "dpr"
 GENERATOR, CLOSED, JOINT = "generator", "closed", "joint"
@@ -93,7 +96,8 @@ WHATS = {
     JOINT: What(
         "Both, end to end (RAG-Sequence)",
         "Nobody says which passage is right. One under which the answer is likely pulls the "
-        "question's vector towards it; the index stays. [Paper](https://arxiv.org/abs/2005.11401)",
+        "question's vector towards it, through a linear head behind the frozen encoder; the index "
+        "stays. [Paper](https://arxiv.org/abs/2005.11401)",
         20, 100, 3e-3,
     ),
 }  # fmt: skip
@@ -109,6 +113,7 @@ class Order:
     write: bool = False  # train on questions that the bundled model writes, too
     lora: bool = False
     hub: str = ""  # a Hugging Face generator instead of the bundled one
+    hub_bytes: float = 0.0  # its weights in float32
     towers: tuple[str, str] = (QUESTIONS, PASSAGES)
 
 
@@ -120,6 +125,7 @@ class Lab:
     news: News
     corpus: Corpus  # what it was trained on, with the untrained encoder
     tried: str = ""  # a question of the held-out ones, to begin with
+    hub: str = ""  # the Hugging Face generator that was trained; "": the bundled one
 
 
 def section(me: Visitor, board: running.Board) -> None:
@@ -131,6 +137,8 @@ def section(me: Visitor, board: running.Board) -> None:
     chosen = WHATS[what]
     st.caption(chosen.about)
     retriever = what in RETRIEVERS
+    if not retriever and (hub := _hub(me)):
+        drawn.text(f"Trained is a copy of {hub}, which was chosen on the Ask page.", look="small")
     use_written = retriever and st.checkbox(
         "Also train on questions that the bundled model writes about every passage",
         key="tune-written",
@@ -149,7 +157,9 @@ def section(me: Visitor, board: running.Board) -> None:
         disabled=not pairs and not use_written,
     ):  # fmt: skip
         towers = me.tuning.questions or QUESTIONS, me.tuning.passages or PASSAGES
-        order = Order(what, tuple(pairs), plan, bool(use_written), lora, _hub(me), towers)
+        model = _hub(me) if what not in RETRIEVERS else ""
+        size = _bytes(me.generator) if model else 0.0
+        order = Order(what, tuple(pairs), plan, bool(use_written), lora, model, size, towers)
         running.start(me, KIND, partial(_trained, me, order))
     body = board.place(KIND, lambda lab: learning.progress(lab.news))
     found = me.results.get(KIND)
@@ -226,29 +236,38 @@ def _hub(me: Visitor) -> str:
     return me.generator.name if hub and me.generator and me.generator is not me.tuned else ""
 
 
-def check_memory(what: str) -> None:
-    """Raise LimitReached where there is no room: the whole app would be ended, not only this."""
+def _bytes(generator: Generator) -> float:
+    """Of a loaded model's weights in float32."""
+    inner = getattr(generator, "_generator", generator)
+    return 4.0 * sum(p.numel() for p in network(inner).parameters())
+
+
+def check_memory(what: str, hub_bytes: float = 0.0, lora: bool = False) -> None:
+    """Raise LimitReached where there is no room: the whole app would be ended, not only this.
+    `hub_bytes` are the weights of a Hugging Face generator in float32."""
     free = available() - SPARE
-    if MEMORY[what] > free:
+    # weights, gradients, two moments and the best so far; with LoRA the weights alone
+    needed = MEMORY[what] + hub_bytes * (1.5 if lora else 5)
+    if needed > free:
         raise LimitReached(
-            f"This training takes about {MEMORY[what] / 1e9:.1f} GB of memory, and "
+            f"This training takes about {needed / 1e9:.1f} GB of memory, and "
             f"{max(0, free) / 1e9:.1f} GB are free here. Train the linear head, which takes almost "
             "none, or run the app on a larger machine."
         )
 
 
 def base_corpus(me: Visitor) -> Corpus:
-    """The visitor's documents with the encoder that everybody starts from."""
-    encoder = cache.shared().encoder
-    if me.corpus.encoder is encoder:
-        return me.corpus
-    return untrained(me, Corpus(encoder, me.corpus.chunking))
+    """A copy of the visitor's documents with the encoder that everybody starts from: an upload in
+    the middle of a training must not move the passages it learns from."""
+    return untrained(me, Corpus(cache.shared().encoder, me.corpus.chunking))
 
 
 def untrained(me: Visitor, new: Corpus) -> Corpus:
     """The visitor's documents put into `new`, whose encoder is the shared one; the samples' vectors
-    are there already."""
+    are there already, and all of them where the visitor's encoder is that one too."""
     shared, old = cache.shared(), me.corpus
+    if old.encoder is new.encoder:
+        return refill(new, old)
     own = {key: document for key, document in old.documents.items() if key not in shared.files}
     vectors = {
         key: new.encoder.encode_passages([c.content for c in old.chunks_of(key)]) for key in own
@@ -274,10 +293,10 @@ def private_generator(hub: str, with_encoder: bool = True) -> Generator:
 def _trained(me: Visitor, order: Order, reins: running.Reins) -> Iterator[Lab]:
     def updates() -> Iterator[Lab]:
         turn = cache.heavy()
-        if not turn.acquire(blocking=False):
-            raise Busy("Somebody else is training just now. Try again in some minutes.", 60)
+        if not turn.acquire(timeout=TURN):
+            raise Busy(BUSY, 60)
         try:
-            check_memory(order.what)
+            check_memory(order.what, order.hub_bytes, order.lora)
             step_aside()
             reins.tell("Getting ready", 0, 1)
             corpus, pairs = base_corpus(me), list(order.pairs)
@@ -291,7 +310,7 @@ def _trained(me: Visitor, order: Order, reins: running.Reins) -> Iterator[Lab]:
             for news in _training(order, pairs, corpus, reins, held):
                 reins.said = f"Step {news.step} of {news.of}, about {news.left:.0f} s left"
                 reins.share = news.step / news.of
-                yield Lab(order.what, news, corpus, held[0] if held else "")
+                yield Lab(order.what, news, corpus, held[0] if held else "", order.hub)
         finally:
             turn.release()
 
@@ -341,5 +360,6 @@ def _training(
         watch, test = train, [*watch, *test]
     usual = generators.CLOSED if closed else generators.GROUNDED
     return generators.train_generator(
-        private_generator(order.hub), train, watch, test, like(usual), lora=order.lora, **stop
-    )
+        private_generator(order.hub), train, watch, test, like(usual), lora=order.lora,
+        watched=LEARNT if closed else HELD_OUT, **stop,
+    )  # fmt: skip

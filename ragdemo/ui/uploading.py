@@ -34,7 +34,9 @@ def uploader(me: Visitor) -> None:
     place = st.empty()
     with place.container(border=True):
         for number, file in enumerate(fresh, start=1):
-            me.reports.insert(0, take(me, file.name, file.getvalue(), f"{number} of {len(fresh)}"))
+            with me.turn():
+                report = take(me, file.name, file.getvalue(), f"{number} of {len(fresh)}")
+            me.reports.insert(0, report)
             me.taken.add(file.file_id)
     place.empty()
     me.uploads += 1  # an empty uploader: the files' bytes are the corpus's now

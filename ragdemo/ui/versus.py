@@ -30,7 +30,7 @@ from ragdemo.training.versus import (
 from ragdemo.ui import cache, drawn, running
 from ragdemo.ui.race import duration
 from ragdemo.ui.state import Visitor
-from ragdemo.ui.tuning import GENERATOR, base_corpus, check_memory
+from ragdemo.ui.tuning import BUSY, GENERATOR, TURN, base_corpus, check_memory
 
 KIND = "versus"
 OTHERS = 12  # questions about other documents: fewer than the command's, nobody waits ten minutes
@@ -69,8 +69,8 @@ def section(me: Visitor, board: running.Board) -> None:
 def _compared(me: Visitor, known: list, chosen: list[str], reins: running.Reins):
     def updates() -> Iterator[Versus]:
         turn = cache.heavy()
-        if not turn.acquire(blocking=False):
-            raise Busy("Somebody else is training just now. Try again in some minutes.", 60)
+        if not turn.acquire(timeout=TURN):
+            raise Busy(BUSY, 60)
         try:
             check_memory(GENERATOR)
             step_aside()
@@ -196,6 +196,14 @@ def claims(found: Versus) -> list[str]:
     forgot = mean(RAG, "other") - mean(RAG_TUNED, "other")
     gain = mean(RAG_TUNED, "held out") - mean(RAG, "held out")
     times = by[RAG].answer_seconds / max(by[BASE].answer_seconds, 1e-6)
+    more = by[RAG].megabytes - by[BASE].megabytes
+    learnt = mean(CLOSED_BOOK, "held out") - mean(BASE, "held out")
+    read = [one for one in by[RAG].said if one.group in SHOWN]
+    reached, missed = ([one.f1 for one in read if one.reached is there] for there in (True, False))
+
+    def average(values: list[float]) -> float:
+        return sum(values) / len(values) if values else 0.0
+
     return [
         says(
             "Fine-tuning knows only what it was taught, and overfits", gap > 0.1,
@@ -220,7 +228,23 @@ def claims(found: Versus) -> list[str]:
             "after.",
         ),
         says(
-            "Retrieval costs time and memory", times > 1.2,
+            "So few questions are too little data to fine-tune on", learnt <= 0.02,
+            f"{found.learnt} learnt questions moved closed-book F1 on held-out ones from "
+            f"{mean(BASE, 'held out'):.2f} to {mean(CLOSED_BOOK, 'held out'):.2f}.",
+        ),
+        says(
+            "RAG is only as good as what it retrieves",
+            bool(missed) and average(missed) < average(reached),
+            f"F1 {average(reached):.2f} on the {len(reached)} questions whose passage was found, "
+            + (f"{average(missed):.2f} on the other {len(missed)}." if missed else "all of them."),
+        ),
+        says(
+            "RAG is more complex: there is an index to build and to keep", more > 0,
+            f"It holds {more:.1f} MB beside the same weights, and a new version is read into it in "
+            f"{found.republish_seconds:.1f} s.",
+        ),
+        says(
+            "Retrieval makes answers slower", times > 1.2,
             f"An answer takes {by[RAG].answer_seconds:.2f} s instead of "
             f"{by[BASE].answer_seconds:.2f} s.",
         ),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 from ragdemo.errors import ModelUnavailable, RagdemoError
@@ -45,6 +46,8 @@ class Work(Generic[T]):
             with self._ticket:
                 for update in self._updates:
                     self._last = update
+                    with suppress(queue.Empty):  # overtaken; news can hold a model's weights
+                        self._news.get_nowait()
                     self._news.put(update)
         except RagdemoError as problem:
             self._problem = problem
@@ -74,9 +77,9 @@ class Work(Generic[T]):
             self._ended.wait(PACE)
             try:
                 news = self._news.get(timeout=BEAT - PACE)
-                while news is not None and not self._news.empty():  # skip what is overtaken
-                    news = self._news.get()
             except queue.Empty:
+                if self.ended:  # another script of the same visitor took the closing None
+                    return
                 continue
             if news is None:
                 return
