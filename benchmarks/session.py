@@ -103,6 +103,7 @@ class Session:
         self._page = ""
         self._id = ""
         self._widgets: dict[str, str] = {}  # kind -> id
+        self.heard = bytearray()  # all that came during the last visit to a page or action
 
     def _xsrf(self) -> str:
         with urllib.request.urlopen(f"http://{self._address}/_stcore/health") as response:
@@ -203,8 +204,10 @@ class Session:
         message.rerun_script.page_script_hash = self._page
         self._socket.send(message.SerializeToString())
         content = False
+        self.heard.clear()
         while True:
             got = self._receive()
+            self.heard += got.SerializeToString()
             content = see(got) or content
             if got.HasField("script_finished"):
                 # one that starts anew says that it ended early
