@@ -202,7 +202,7 @@ def test_only_one_trains_at_a_time(monkeypatch) -> None:
 def test_a_training_leaves_the_machine_within_a_second_of_stop(what: str) -> None:
     app = start(PAGE)
     visitor = me(app)
-    pairs = tuple(tuning.from_questions(cache.sample_set()[:40], visitor.corpus))
+    pairs = tuple(tuning.from_questions(cache.sample_set()[::12], visitor.corpus))
     order = tuning.Order(what, pairs, tuning.Plan(steps=50, rate=1e-5))
     running.start(visitor, tuning.KIND, partial(tuning._trained, visitor, order))
     while visitor.job.work.last is None:  # measured once; now it is in its first step
@@ -217,7 +217,7 @@ def test_a_training_leaves_the_machine_within_a_second_of_stop(what: str) -> Non
 def test_a_generator_is_trained_compared_used_and_undone(what: str) -> None:
     app = start(PAGE)
     visitor = me(app)
-    pairs = tuple(tuning.from_questions(cache.sample_set()[:40], visitor.corpus))
+    pairs = tuple(tuning.from_questions(cache.sample_set()[::12], visitor.corpus))
     order = tuning.Order(what, pairs, tuning.Plan(steps=1, rate=1e-4))
     running.start(visitor, tuning.KIND, partial(tuning._trained, visitor, order))
     while not visitor.job.work.ended:
@@ -256,7 +256,7 @@ def test_a_hugging_face_generator_is_trained_and_used_in_its_own_place(tmp_path)
     visitor = me(app)
     hub = visitor.generator = cache.hub_generator(folder)
     assert tuning._bytes(hub) == 4 * sum(p.numel() for p in hub._generator._model.parameters())
-    pairs = tuple(tuning.from_questions(cache.sample_set()[:40], visitor.corpus))
+    pairs = tuple(tuning.from_questions(cache.sample_set()[::12], visitor.corpus))
     order = tuning.Order(tuning.CLOSED, pairs, tuning.Plan(steps=1, rate=1e-3), hub=folder)
     running.start(visitor, tuning.KIND, partial(tuning._trained, visitor, order))
     while not visitor.job.work.ended:
