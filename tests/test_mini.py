@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import encoder, handbook, hit, mini
 
+from ragdemo.generation import strange
 from ragdemo.generation.base import run
-from ragdemo.generation.mini import FOLDER, REFUSAL, MiniGenerator, strange
+from ragdemo.generation.mini import FOLDER, REFUSAL, MiniGenerator
 from ragdemo.generation.mini import source as src
 from ragdemo.generation.mini.choosing import WholeWords
 from ragdemo.generation.mini.decode import pieces

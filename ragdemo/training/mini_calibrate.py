@@ -20,8 +20,8 @@ import torch
 
 from ragdemo.embedding import load_encoder
 from ragdemo.generation.mini.model import NULL, MiniModel
-from ragdemo.generation.mini.strange import shifted, strange, telling
 from ragdemo.generation.mini.weights import Facts
+from ragdemo.generation.strange import shifted, strange, telling
 from ragdemo.training.mini_data import TRICKY, Item, Text, load
 from ragdemo.training.mini_tensors import Tensors
 from ragdemo.training.mini_tricks import QUESTIONED

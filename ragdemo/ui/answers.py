@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from ragdemo.generation.mini.strange import strange
+from ragdemo.generation.strange import strange
 from ragdemo.grounding import CITE_FROM
 from ragdemo.types import Answer, Comparison, Hit, Span, Support
 from ragdemo.ui import drawn

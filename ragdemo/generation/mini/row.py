@@ -14,8 +14,8 @@ from ragdemo.generation.mini import source as src
 from ragdemo.generation.mini.choosing import Chooser, WholeWords
 from ragdemo.generation.mini.model import NULL, Encoded
 from ragdemo.generation.mini.prior import Candidates
-from ragdemo.generation.mini.strange import shifted, strange
 from ragdemo.generation.mini.surface import Place, Writer
+from ragdemo.generation.strange import shifted, strange
 from ragdemo.types import Answer, Chunk, Decoding, Prompt
 
 if TYPE_CHECKING:
