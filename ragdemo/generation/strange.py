@@ -19,18 +19,19 @@ STEM = 5  # characters that must agree: "Celeron's", "Norman" and "Normans"
 def strange(question: str, passages: Iterable[str]) -> list[str]:
     """Such words in order: those with a digit, and capitalised ones but for the first. A question
     that capitalises most words, or all letters, says nothing of names."""
-    spans = word_spans(question)
-    marked = [question[span.start].isupper() for _, span in spans[1:]]
-    telling = sum(marked) <= len(marked) / 2
+    asked = [(folded, question[span.start : span.end]) for folded, span in word_spans(question)]
+    capitals = [word[0].isupper() for _, word in asked[1:]]
+    names = sum(capitals) <= len(capitals) / 2
+    looked_for = [
+        (folded, word)
+        for place, (folded, word) in enumerate(asked)
+        if any(c.isdigit() for c in word)
+        or (names and place > 0 and len(word) > 2 and word[0].isupper())
+    ]
+    if not looked_for:  # most questions: the passages need no reading
+        return []
     held = {_stem(word) for text in passages for word in words(text)}
-    found = []
-    for place, (folded, span) in enumerate(spans):
-        word = question[span.start : span.end]
-        figure = any(c.isdigit() for c in word)
-        name = telling and place > 0 and len(word) > 2 and word[0].isupper()
-        if (figure or name) and _stem(folded) not in held:
-            found.append(word)
-    return found
+    return [word for folded, word in looked_for if _stem(folded) not in held]
 
 
 def _stem(folded: str) -> str:

@@ -48,8 +48,7 @@ class Seen:
     passage: np.ndarray  # [n] cosine of the token's passage with the question
     own: np.ndarray  # [n] cosine of the token's sentence with the question
     gold: np.ndarray  # [n] bool, empty of True where nothing holds the answer
-    strange: bool = False  # a name or number of the question stands in no passage
-    nats: float = 0.0  # what that adds to "not here"
+    nats: float = 0.0  # for "not here", of a name or number that stands in no passage
 
     def with_prior(self, weights: tuple[float, float]) -> np.ndarray:
         """[n] log p by token when cosines of passage and sentence count these many times."""
@@ -75,7 +74,7 @@ class Seen:
 
     def null(self, weights: tuple[float, float]) -> float:
         null = float(np.exp(self.with_prior(weights)[self.sentence == NULL]).sum())
-        return shifted(null, self.nats if self.strange else 0.0)
+        return shifted(null, self.nats)
 
 
 def calibrate(model: MiniModel, facts: Facts, data: Path, say=print) -> Facts:
@@ -218,8 +217,7 @@ class _Look:
             passage,
             own[np.maximum(sentence - 1, 0)],
             spots,
-            _strange(item),
-            self.nats,
+            self.nats if _strange(item) else 0.0,
         )
 
 
