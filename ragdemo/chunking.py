@@ -195,16 +195,21 @@ def _cut_long(
     counts = _counted(count_tokens, [text[u.start : u.end] for u in units])
     out: list[_Unit] = []
     for unit, tokens in zip(units, counts, strict=True):
-        # never none: a hundred thousand units of no weight would all go into one chunk
-        unit.tokens = max(1, tokens, (unit.end - unit.start) // _CHARACTERS_PER_TOKEN)
+        unit.tokens = _weight(tokens, unit.end - unit.start)
         room = max(1, aim - headers.tokens(unit, unit.start))
         if unit.tokens <= room:
             out.append(unit)
             continue
         for span, count in _pieces(text, Span(unit.start, unit.end), count_tokens, room):
-            weight = max(1, count, (span.end - span.start) // _CHARACTERS_PER_TOKEN)
+            weight = _weight(count, span.end - span.start)
             out.append(replace(unit, start=span.start, end=span.end, tokens=weight))
     return out
+
+
+def _weight(tokens: int, characters: int) -> int:
+    """Tokens, or characters' worth of them; never none: a hundred thousand units of no weight would
+    all go into one chunk."""
+    return max(1, tokens, characters // _CHARACTERS_PER_TOKEN)
 
 
 def _pieces(

@@ -150,7 +150,9 @@ def _blocks(text: str, builder: Builder, markdown: bool) -> None:
 
 
 def _rules(row: str) -> bool:
-    return all(map(_RULE.fullmatch, _cells(row)))
+    """One border on either side at most: "||---|" has an empty cell, and is no rule."""
+    cells = row.strip().removeprefix("|").removesuffix("|").split("|")
+    return all(_RULE.fullmatch(cell.strip()) for cell in cells)
 
 
 def _cells(row: str) -> list[str]:
