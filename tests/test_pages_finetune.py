@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -143,15 +142,20 @@ def test_a_passage_can_be_marked_as_the_answer() -> None:
     assert "Marked so far: 1" in shown(app)
 
 
+def begin(visitor, what: str, plan: tuning.Plan, asked=None, **order) -> None:
+    """Train on these questions, a dozen from all documents unless given, as the page would."""
+    asked = cache.sample_set()[::12] if asked is None else asked
+    pairs = tuple(tuning.from_questions(asked, visitor.corpus))
+    wanted = tuning.Order(what, pairs, plan, **order)
+    running.start(visitor, tuning.KIND, partial(tuning._trained, visitor, wanted))
+
+
 def test_a_training_stopped_early_keeps_what_it_has() -> None:
     app = start(PAGE)
     visitor = me(app)
     app.selectbox(key="tune-what").set_value(tuning.CLOSED)
     app = app.run()
-    pairs = tuning.from_questions(cache.sample_set()[:30], visitor.corpus)
-    plan = tuning.Plan(steps=500, rate=1e-4)
-    order = tuning.Order(tuning.HEAD, tuple(pairs), plan)
-    running.start(visitor, tuning.KIND, partial(tuning._trained, visitor, order))
+    begin(visitor, tuning.HEAD, tuning.Plan(steps=500, rate=1e-4), cache.sample_set()[:30])
     while visitor.job.work.last is None or visitor.job.work.last.news.step < 3:
         time.sleep(0.01)
         assert not visitor.job.work.ended
@@ -175,9 +179,7 @@ def test_others_answer_as_before_while_one_trains() -> None:
     answered = answer_of(me(app).corpus)
     weights = [p.clone() for p in shared.generator._generator._model.parameters()]
     visitor = me(app)
-    pairs = tuning.from_questions(cache.sample_set(), visitor.corpus)
-    order = tuning.Order(tuning.JOINT, tuple(pairs), tuning.Plan(steps=3, rate=1e-3))
-    running.start(visitor, tuning.KIND, partial(tuning._trained, visitor, order))
+    begin(visitor, tuning.JOINT, tuning.Plan(steps=3, rate=1e-3), cache.sample_set())
     while visitor.job.work.last is None or visitor.job.work.last.news.step < 1:
         time.sleep(0.05)
         assert not visitor.job.work.ended
@@ -202,9 +204,7 @@ def test_only_one_trains_at_a_time(monkeypatch) -> None:
 def test_a_training_leaves_the_machine_within_a_second_of_stop(what: str) -> None:
     app = start(PAGE)
     visitor = me(app)
-    pairs = tuple(tuning.from_questions(cache.sample_set()[::12], visitor.corpus))
-    order = tuning.Order(what, pairs, tuning.Plan(steps=50, rate=1e-5))
-    running.start(visitor, tuning.KIND, partial(tuning._trained, visitor, order))
+    begin(visitor, what, tuning.Plan(steps=50, rate=1e-5))
     while visitor.job.work.last is None:  # measured once; now it is in its first step
         time.sleep(0.02)
         assert not visitor.job.work.ended
@@ -217,9 +217,7 @@ def test_a_training_leaves_the_machine_within_a_second_of_stop(what: str) -> Non
 def test_a_generator_is_trained_compared_used_and_undone(what: str) -> None:
     app = start(PAGE)
     visitor = me(app)
-    pairs = tuple(tuning.from_questions(cache.sample_set()[::12], visitor.corpus))
-    order = tuning.Order(what, pairs, tuning.Plan(steps=1, rate=1e-4))
-    running.start(visitor, tuning.KIND, partial(tuning._trained, visitor, order))
+    begin(visitor, what, tuning.Plan(steps=1, rate=1e-4))
     while not visitor.job.work.ended:
         time.sleep(0.05)
     app = press(app.run(), "Compare before and after")
@@ -256,17 +254,12 @@ def test_a_hugging_face_generator_is_trained_and_used_in_its_own_place(tmp_path)
     visitor = me(app)
     hub = visitor.generator = cache.hub_generator(folder)
     assert tuning._bytes(hub) == 4 * sum(p.numel() for p in hub._generator._model.parameters())
-    pairs = tuple(tuning.from_questions(cache.sample_set()[::12], visitor.corpus))
-    order = tuning.Order(tuning.CLOSED, pairs, tuning.Plan(steps=1, rate=1e-3), hub=folder)
-    running.start(visitor, tuning.KIND, partial(tuning._trained, visitor, order))
+    begin(visitor, tuning.CLOSED, tuning.Plan(steps=1, rate=1e-3), hub=folder)
     while not visitor.job.work.ended:
         time.sleep(0.05)
     running.stop(visitor)
-    made = tuned._ready(
-        order.what, visitor.results[tuning.KIND].news.trained.make(), visitor.corpus,
-        running.Reins(),
-    )  # fmt: skip
-    made = replace(made, hub=folder)
+    model = visitor.results[tuning.KIND].news.trained.make()
+    made = tuned._ready(tuning.CLOSED, model, visitor.corpus, running.Reins(), hub=folder)
     tuned.use(visitor, made)
     assert visitor.generator is made.generator is not hub
     assert visitor.tuned is None  # the bundled one stays as it is

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import streamlit as st
@@ -17,7 +18,7 @@ import streamlit as st
 from ragdemo.corpus import Corpus
 from ragdemo.embedding import DPREncoder, Encoder, load_encoder
 from ragdemo.embedding.dpr import PASSAGES, QUESTIONS
-from ragdemo.errors import ModelUnavailable, RagdemoError
+from ragdemo.errors import Busy, ModelUnavailable, RagdemoError
 from ragdemo.evaluation.questions import Question, sample_questions
 from ragdemo.evaluation.rooms import Rooms
 from ragdemo.generation import create
@@ -219,8 +220,20 @@ def sample_set() -> list[Question]:
 
 @st.cache_resource(show_spinner=False)
 def heavy() -> threading.Semaphore:
-    """One large measurement at a time on this machine, whoever asks for it."""
+    """One large measurement or training at a time on this machine, whoever asks for it."""
     return threading.Semaphore(1)
+
+
+@contextmanager
+def heavy_turn(wait: float, said: str) -> Iterator[None]:
+    """The machine to oneself; raises `Busy`, with this sentence, after so many seconds."""
+    turn = heavy()
+    if not turn.acquire(timeout=wait):
+        raise Busy(said, 60)
+    try:
+        yield
+    finally:
+        turn.release()
 
 
 @st.cache_resource(show_spinner=False)

@@ -12,7 +12,7 @@ import pandas as pd
 import streamlit as st
 
 from ragdemo.corpus import NONSENSE, Corpus
-from ragdemo.errors import Busy, LimitReached
+from ragdemo.errors import LimitReached
 from ragdemo.settings import MIB
 from ragdemo.stores.costs import Cost, costs, synthetic
 from ragdemo.ui import cache, drawn, running
@@ -58,6 +58,9 @@ def section(me: Visitor, board: running.Board) -> None:
             _draw(found)
 
 
+BUSY = "Somebody else measures large indexes just now. Try again in some minutes."
+
+
 def needed(count: int, dimension: int) -> int:
     """Bytes: the vectors, an index of them, once more while IVF learns from a flat one, and the
     sample it learns from. Measured: 0.7 GB at 100,000 vectors of 384 numbers."""
@@ -96,15 +99,10 @@ def _measured(corpus: Corpus, size: int, reins: running.Reins) -> Iterator[tuple
         yield from _told(corpus.vectors, _queries(corpus), reins)
         return
     check(size, corpus.encoder.dimension)
-    turn = cache.heavy()
-    if not turn.acquire(blocking=False):
-        raise Busy("Somebody else measures large indexes just now. Try again in some minutes.", 60)
-    try:
+    with cache.heavy_turn(0, BUSY):
         reins.tell(f"Drawing {size:,} vectors", 0, 1)
         rows = synthetic(size + QUERIES, corpus.encoder.dimension)
         yield from _told(rows[:size], rows[size:], reins)
-    finally:
-        turn.release()
 
 
 def _told(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import altair as alt
@@ -65,14 +65,20 @@ def _made(me: Visitor, lab: Lab, reins: running.Reins) -> Iterator[Made]:
     def updates() -> Iterator[Made]:
         reins.tell("Taking the best weights", 0, 1)
         model = lab.news.trained.make()
-        made = _ready(lab.what, model, lab.corpus, reins, lab.news.trained, lab.tried)
-        yield replace(made, hub=lab.hub)
+        trained = lab.news.trained
+        yield _ready(lab.what, model, lab.corpus, reins, trained, lab.tried, lab.hub)
 
     return updates()
 
 
 def _ready(
-    what: str, model: object, before: Corpus, reins: running.Reins, trained=None, tried: str = ""
+    what: str,
+    model: object,
+    before: Corpus,
+    reins: running.Reins,
+    trained: Trained | None = None,
+    tried: str = "",
+    hub: str = "",
 ) -> Made:
     from ragdemo.training.head import Headed, refill
     from ragdemo.training.joint import Jointly
@@ -88,7 +94,7 @@ def _ready(
         new = Corpus(encoder, before.chunking)
         after = refill(new, before, partial(reins.tell, "Reading the documents anew"))
     shared = SharedGenerator(generator) if generator is not None else None
-    return Made(what, model, before, after, shared, trained, tried)
+    return Made(what, model, before, after, shared, trained, tried, hub)
 
 
 def _draw(me: Visitor, made: Made) -> None:

@@ -7,6 +7,7 @@ takes a low priority, and one visitor trains at a time: it needs memory of its o
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -15,7 +16,7 @@ import streamlit as st
 from ragdemo.corpus import Corpus
 from ragdemo.embedding import DPREncoder, SentenceTransformerEncoder
 from ragdemo.embedding.dpr import PASSAGES, QUESTIONS
-from ragdemo.errors import Busy, LimitReached, RagdemoError
+from ragdemo.errors import LimitReached, RagdemoError
 from ragdemo.evaluation.questions import Question
 from ragdemo.generation import create
 from ragdemo.generation.base import Generator
@@ -137,7 +138,8 @@ def section(me: Visitor, board: running.Board) -> None:
     chosen = WHATS[what]
     st.caption(chosen.about)
     retriever = what in RETRIEVERS
-    if not retriever and (hub := _hub(me)):
+    hub = "" if retriever else _hub(me)
+    if hub:
         drawn.text(f"Trained is a copy of {hub}, which was chosen on the Ask page.", look="small")
     use_written = retriever and st.checkbox(
         "Also train on questions that the bundled model writes about every passage",
@@ -157,9 +159,8 @@ def section(me: Visitor, board: running.Board) -> None:
         disabled=not pairs and not use_written,
     ):  # fmt: skip
         towers = me.tuning.questions or QUESTIONS, me.tuning.passages or PASSAGES
-        model = _hub(me) if what not in RETRIEVERS else ""
-        size = _bytes(me.generator) if model else 0.0
-        order = Order(what, tuple(pairs), plan, bool(use_written), lora, model, size, towers)
+        size = _bytes(me.generator) if hub else 0.0
+        order = Order(what, tuple(pairs), plan, bool(use_written), lora, hub, size, towers)
         running.start(me, KIND, partial(_trained, me, order))
     body = board.place(KIND, lambda lab: learning.progress(lab.news))
     found = me.results.get(KIND)
@@ -256,6 +257,15 @@ def check_memory(what: str, hub_bytes: float = 0.0, lora: bool = False) -> None:
         )
 
 
+@contextmanager
+def alone(what: str, hub_bytes: float = 0.0, lora: bool = False) -> Iterator[None]:
+    """The machine's one training, at a low priority, where there is room for it."""
+    with cache.heavy_turn(TURN, BUSY):
+        check_memory(what, hub_bytes, lora)
+        step_aside()
+        yield
+
+
 def base_corpus(me: Visitor) -> Corpus:
     """A copy of the visitor's documents with the encoder that everybody starts from: an upload in
     the middle of a training must not move the passages it learns from."""
@@ -292,27 +302,20 @@ def private_generator(hub: str, with_encoder: bool = True) -> Generator:
 
 def _trained(me: Visitor, order: Order, reins: running.Reins) -> Iterator[Lab]:
     def updates() -> Iterator[Lab]:
-        turn = cache.heavy()
-        if not turn.acquire(timeout=TURN):
-            raise Busy(BUSY, 60)
-        try:
-            check_memory(order.what, order.hub_bytes, order.lora)
-            step_aside()
+        with alone(order.what, order.hub_bytes, order.lora):
             reins.tell("Getting ready", 0, 1)
             corpus, pairs = base_corpus(me), list(order.pairs)
             if order.write:
                 progress = partial(reins.tell, "Writing questions")
                 pairs += written(corpus, cache.shared().generator, progress=progress)
             if order.what == DPR:
-                pair = Corpus(cache.dpr(*order.towers), corpus.chunking)
-                corpus = refill(pair, corpus, partial(reins.tell, "Reading the documents with DPR"))
+                new = Corpus(cache.dpr(*order.towers), corpus.chunking)
+                corpus = refill(new, corpus, partial(reins.tell, "Reading the documents with DPR"))
             held: list[str] = []
             for news in _training(order, pairs, corpus, reins, held):
                 reins.said = f"Step {news.step} of {news.of}, about {news.left:.0f} s left"
                 reins.share = news.step / news.of
                 yield Lab(order.what, news, corpus, held[0] if held else "", order.hub)
-        finally:
-            turn.release()
 
     return updates()
 

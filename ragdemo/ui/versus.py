@@ -9,11 +9,9 @@ import pandas as pd
 import streamlit as st
 
 from ragdemo.embedding import Encoder
-from ragdemo.errors import Busy
 from ragdemo.evaluation.bootstrap import interval
 from ragdemo.generation import create
 from ragdemo.generation.base import Generator
-from ragdemo.training.tuning import step_aside
 from ragdemo.training.versus import (
     BASE,
     CLOSED_BOOK,
@@ -30,7 +28,7 @@ from ragdemo.training.versus import (
 from ragdemo.ui import cache, drawn, running
 from ragdemo.ui.race import duration
 from ragdemo.ui.state import Visitor
-from ragdemo.ui.tuning import BUSY, GENERATOR, TURN, base_corpus, check_memory
+from ragdemo.ui.tuning import GENERATOR, alone, base_corpus
 
 KIND = "versus"
 OTHERS = 12  # questions about other documents: fewer than the command's, nobody waits ten minutes
@@ -68,12 +66,7 @@ def section(me: Visitor, board: running.Board) -> None:
 
 def _compared(me: Visitor, known: list, chosen: list[str], reins: running.Reins):
     def updates() -> Iterator[Versus]:
-        turn = cache.heavy()
-        if not turn.acquire(timeout=TURN):
-            raise Busy(BUSY, 60)
-        try:
-            check_memory(GENERATOR)
-            step_aside()
+        with alone(GENERATOR):
             reins.tell("Getting ready", 0, 1)
             for found in compare(
                 known, base_corpus(me), partial(_loaded, encoder=cache.shared().encoder),
@@ -82,8 +75,6 @@ def _compared(me: Visitor, known: list, chosen: list[str], reins: running.Reins)
                 part = found.news.step / found.news.of if found.news else 0.5
                 reins.said, reins.share = found.doing, (len(found.arms) + part) / 4
                 yield found
-        finally:
-            turn.release()
 
     return updates()
 
