@@ -5,13 +5,13 @@ Plain Vega-Lite: it is drawn anew several times a second, which Altair's checks 
 
 from __future__ import annotations
 
+import pandas as pd
 import streamlit as st
 
 from ragdemo.training.tuning import News
 from ragdemo.ui import drawn
 from ragdemo.ui.evalplot import Spec
 
-SMOOTH = 0.9  # share of the losses before in the line through them
 LINE, DOT, BAND = "#2f6fb3", "#e0552b", "#8fb4dc"
 
 
@@ -31,8 +31,8 @@ def progress(news: News) -> None:
         st.caption("No questions are watched, so the last weights are kept.")
         return
     st.caption(
-        f"{news.progress} They are watched while it trains; the bar is the 95 % bootstrap "
-        f"interval. The weights of step {news.trained.best_step} are kept."
+        f"{news.progress} These questions are watched while it trains; the bar is the 95 % "
+        f"bootstrap interval. The weights of step {news.trained.best_step} are kept."
     )
     if news.over:
         drawn.text(news.trained.verdict, look="strong")
@@ -45,10 +45,8 @@ def progress(news: News) -> None:
 
 
 def _losses(news: News) -> Spec:
-    smooth, kept = [], 0.0
-    for loss in news.losses:
-        kept = SMOOTH * kept + (1 - SMOOTH) * loss
-        smooth.append(kept / (1 - SMOOTH ** (len(smooth) + 1)))
+    span = max(2, len(news.losses) // 10)
+    smooth = pd.Series(news.losses, dtype=float).ewm(span=span).mean().tolist()
     rows = [
         {"step": step, "loss": loss, "smooth": mean}
         for step, (loss, mean) in enumerate(zip(news.losses, smooth, strict=True), start=1)
