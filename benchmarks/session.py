@@ -22,6 +22,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.Common_pb2 import FileURLs
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.sync.client import connect
 
@@ -151,17 +152,7 @@ class Session:
     def upload(self, name: str, data: bytes) -> float:
         """Seconds until a file was read and indexed; the Documents page has to be open."""
         begun = time.perf_counter()
-        asked = BackMsg()
-        asked.file_urls_request.request_id = uuid.uuid4().hex
-        asked.file_urls_request.session_id = self._id
-        asked.file_urls_request.file_names.append(name)
-        self._socket.send(asked.SerializeToString())
-        while True:
-            answer = self._receive()
-            if answer.HasField("file_urls_response"):
-                break
-        where = answer.file_urls_response.file_urls[0]
-        self._put(where.upload_url, name, data)
+        where = self.deliver(name, data)
         message = BackMsg()
         widget = message.rerun_script.widget_states.widgets.add()
         widget.id = self._widgets["file_uploader"]
@@ -178,6 +169,21 @@ class Session:
         if not read:
             raise Failed("no report of the file")
         return time.perf_counter() - begun
+
+    def deliver(self, name: str, data: bytes) -> FileURLs:
+        """Put a file's bytes into the server's memory, where no page looks at them yet; where."""
+        asked = BackMsg()
+        asked.file_urls_request.request_id = uuid.uuid4().hex
+        asked.file_urls_request.session_id = self._id
+        asked.file_urls_request.file_names.append(name)
+        self._socket.send(asked.SerializeToString())
+        while True:
+            answer = self._receive()
+            if answer.HasField("file_urls_response"):
+                break
+        where = answer.file_urls_response.file_urls[0]
+        self._put(where.upload_url, name, data)
+        return where
 
     def close(self) -> None:
         self._left.close()

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from urllib.parse import urlsplit
 
 import pytest
 from conftest import ROOT, served
 
-from asgi import HEADERS, Headers, content_policy, inline_hashes
+from asgi import HEADERS, Headers, UploadTotal, content_policy, inline_hashes
+from ragdemo.settings import MIB
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from session import Failed, Session
 
 FIRST = 120_000  # ms; the first visit loads the models
 WAIT = 30_000
@@ -52,6 +60,46 @@ def test_headers_replace_those_that_are_there():
     assert headers[b"referrer-policy"] == b"no-referrer"
     assert headers[b"x-other"] == b"kept"
     assert sent[1]["body"] == b"ok"
+
+
+def put(total: UploadTotal, session: str, length: int | None, method: str = "PUT"):
+    """The status of an upload, as a coroutine."""
+
+    async def go() -> int:
+        sent = []
+
+        async def send(message):
+            sent.append(message)
+
+        async def receive():
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        headers = [] if length is None else [(b"content-length", str(length).encode())]
+        scope = {"type": "http", "method": method, "headers": headers}
+        scope["path"] = f"/_stcore/upload_file/{session}/f1"
+        await total(scope, receive, send)
+        return sent[0]["status"]
+
+    return go()
+
+
+def test_uploads_of_a_session_are_counted_before_they_are_received():
+    async def inner(scope, receive, send):
+        await asyncio.sleep(0)  # others arrive while this one does
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+
+    total = UploadTotal(inner, 100, {"a": 60, "b": 0, "c": 0}.__getitem__)
+
+    async def story():
+        assert await put(total, "a", 41) == 413
+        assert await put(total, "a", 40) == 204
+        side_by_side = await asyncio.gather(*(put(total, "b", 40) for _ in range(3)))
+        assert sorted(side_by_side) == [204, 204, 413]
+        assert await put(total, "b", 100) == 204  # those have arrived; what is held says the rest
+        assert await put(total, "c", None) == 411
+        assert await put(total, "c", None, "DELETE") == 204
+
+    asyncio.run(story())
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +157,17 @@ def test_no_page_breaks_the_policy(strict_url, browser):
 
 def test_started_as_the_readme_says():
     assert "streamlit run asgi.py" in Path(ROOT / "SECURITY.md").read_text("utf-8")
+
+
+@pytest.mark.browser
+def test_a_session_cannot_fill_the_memory_with_files(strict_url):
+    session = Session(SimpleNamespace(address=urlsplit(strict_url).netloc))
+    try:
+        session.open()
+        for number in range(11):
+            session.deliver(f"{number}.bin", bytes(18 * MIB))  # 198 of 200 MiB
+        with pytest.raises(Failed, match="413"):
+            session.deliver("last.bin", bytes(18 * MIB))
+        session.deliver("small.bin", bytes(MIB))
+    finally:
+        session.close()

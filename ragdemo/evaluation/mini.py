@@ -123,6 +123,12 @@ class Runner:
         steps = self.generator.stream([prompt], [self.decoding], [threading.Event()])
         return next(s.answer for s in steps if s.answer)
 
+    def refuses(self, question: str, hits: Sequence[Hit]) -> bool:
+        """Whether it refuses, which is settled before its first word: no more is written."""
+        prompt = self.generator.prompt(question, hits, decoding=self.decoding)
+        first = next(self.generator.stream([prompt], [self.decoding], [threading.Event()]))
+        return first.answer is not None and first.answer.finish == "refused"
+
     def timed(self, question: str, hits: Sequence[Hit]) -> tuple[float, float, bool]:
         """(seconds to the first word, to the whole answer, whether it was written, not refused)."""
         begun = time.perf_counter()
@@ -195,10 +201,9 @@ def refusals(data: Path, run: Runner, encoder: Encoder, limit: int) -> list[Line
             title = row["passages"][0].get("title", "")
             text = row["passages"][0]["text"]
             chunk = Chunk("0", title, title, text, 0, len(text), (1,))
-            refused += (
-                run.answer(row["question"], [Hit(chunk, 0.0, 1, "dense")]).finish == "refused"
-            )
-        lines.append(Line(name, share(refused, len(part)), least, aim, "its own passage alone"))
+            refused += run.refuses(row["question"], [Hit(chunk, 0.0, 1, "dense")])
+        note = f"its own passage alone, n={len(part)}"
+        lines.append(Line(name, share(refused, len(part)), least, aim, note))
     return lines
 
 
