@@ -17,6 +17,7 @@ from ragdemo.generation import strange
 from ragdemo.generation.base import run
 from ragdemo.generation.mini import FOLDER, REFUSAL, MiniGenerator
 from ragdemo.generation.mini import source as src
+from ragdemo.generation.mini.again import log_odds
 from ragdemo.generation.mini.choosing import WholeWords
 from ragdemo.generation.mini.decode import pieces
 from ragdemo.generation.mini.model import NULL, MiniModel, config, log_likelihood, mixture
@@ -209,6 +210,41 @@ def test_a_strange_name_makes_the_model_less_sure():
         return math.log(p / (1 - p))
 
     assert odds(sure(0.0)) - odds(sure(1.5)) == pytest.approx(1.5, abs=0.01)
+
+
+@pytest.mark.parametrize(("hits", "share"), [([PHONE], "again_alone"), ([LEAVE, PHONE], "again")])
+def test_the_sentence_that_seems_to_answer_is_read_once_more(hits, share):
+    exact = MiniGenerator(bf16=False)
+    once = replace(exact.facts, again=0.0, again_alone=0.0, strange_name=0.0)
+
+    def odds(passages, **changes) -> float:
+        exact.facts = replace(once, **changes)
+        asked = exact.prompt("How soon must a lost phone be reported?", passages, decoding=GREEDY)
+        null = math.exp(exact.log_likelihood([asked], [REFUSAL])[0])
+        assert run(exact, [asked], [GREEDY])[0].confidence == pytest.approx(1 - null, abs=1e-5)
+        return math.log(null / (1 - null))
+
+    whole = odds(hits)
+    sentence = odds([hit("A lost phone must be reported within 24 hours.", 2, "phones.md")])
+    assert abs(whole - sentence) > 0.1
+    for part in (0.25, 1.0):
+        expected = (1 - part) * whole + part * sentence
+        assert odds(hits, **{share: part}) == pytest.approx(expected, abs=0.01)
+    other = "again" if share == "again_alone" else "again_alone"
+    assert odds(hits, **{other: 1.0}) == pytest.approx(whole)
+
+
+@given(st.floats(-14, -1e-6))
+def test_log_odds_of_a_log_probability(log_p):
+    p = math.exp(log_p)
+    expected = log_p - math.log1p(-p)
+    assert float(log_odds(torch.tensor(log_p))) == pytest.approx(
+        expected, abs=0.2 if p > 0.99 else 1e-3
+    )
+
+
+def test_certainty_has_finite_log_odds():
+    assert log_odds(torch.tensor([0.0, -torch.inf])).isfinite().all()
 
 
 def test_an_answer_is_likeliest_under_its_passage():

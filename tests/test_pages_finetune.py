@@ -220,7 +220,10 @@ def test_a_generator_is_trained_compared_used_and_undone(what: str) -> None:
     begin(visitor, what, tuning.Plan(steps=1, rate=1e-4))
     while not visitor.job.work.ended:
         time.sleep(0.05)
-    app = press(app.run(), "Compare before and after")
+    app = app.run()
+    weighing = "**p(passage | question) of one held-out question**"
+    assert (weighing in shown(app)) == (what == tuning.JOINT)
+    app = press(app, "Compare before and after")
     made = visitor.results[tuned.MADE]
     assert made.generator._generator._encoder is not None  # weighs sentences as the untrained does
     said = [m.value for m in app.markdown]

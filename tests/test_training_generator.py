@@ -32,7 +32,7 @@ from ragdemo.training.head import Headed
 from ragdemo.training.joint import Jointly, marginal, marginal_loss, train_jointly
 from ragdemo.training.likelihood import answer_log_likelihoods
 from ragdemo.training.pairs import Pair, Split
-from ragdemo.training.tuning import Plan, last
+from ragdemo.training.tuning import News, Plan, last
 from ragdemo.training.versus import ARMS, compare, republished, revise
 from ragdemo.types import Decoding, Marginal
 
@@ -224,7 +224,9 @@ def test_joint_training_succeeds_where_frozen_retrieval_fails(tmp_path) -> None:
     generator = MiniGenerator(bf16=False)
     frozen = Headed(encoder(), np.eye(384, dtype=np.float32), questions_only=True)
     before = marginal(split.test, corpus, (frozen, generator))
-    trained = last(train_jointly(split, corpus, generator, Plan(12, 4, 3e-3, 6, 4), k=4))
+    told: list[News] = []
+    plan = Plan(12, 4, 3e-3, 6, 4)
+    trained = last(train_jointly(split, corpus, generator, plan, k=4), told.append)
     assert np.mean(trained.before) <= 0.5
     assert np.mean(trained.after) >= 0.9
     made = trained.make()
@@ -233,6 +235,11 @@ def test_joint_training_succeeds_where_frozen_retrieval_fails(tmp_path) -> None:
     np.testing.assert_array_equal(
         made.encoder.encode_passages(["x"]), encoder().encode_passages(["x"])
     )
+    shares = [point.shares for point in told[-1].points]
+    assert {s.question for s in shares} == {split.watch[0].question}
+    assert [sum(p for _, p in s.parts) for s in shares] == pytest.approx([1] * len(shares))
+    leave = [dict(s.parts)["leave.md · Staff get 28 days of leave."] for s in shares]
+    assert leave[-1] > max(0.5, leave[0])
     shift = made.shift(split.test[0].question, corpus)
     right = [c.document_name for c in shift.chunks].index("leave.md")
     assert shift.after[right] > max(0.5, shift.before[right])

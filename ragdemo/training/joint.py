@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from ragdemo.training.likelihood import answer_log_likelihoods, network
 from ragdemo.training.loop import Losses
 from ragdemo.training.pairs import Pair, Split
 from ragdemo.training.retriever import METRIC, Batches, Examiner
-from ragdemo.training.tuning import Held, News, Plan, tune
+from ragdemo.training.tuning import Held, News, Plan, Shares, tune
 from ragdemo.types import Chunk, Hit
 
 JOINT = Plan(steps=60, batch=4, rate=3e-3, every=10, patience=4)
@@ -49,6 +49,10 @@ class Shift:
     chunks: tuple[Chunk, ...]
     before: tuple[float, ...]
     after: tuple[float, ...]
+
+    @property
+    def labels(self) -> list[str]:
+        return [_label(chunk) for chunk in self.chunks]
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,15 @@ def train_jointly(
 
     @torch.no_grad()
     def watch() -> Held:
-        return examiner.held(head(asked[len(taught) :]).numpy(), pool)
+        moved = head(asked[len(taught) :])
+        told = examiner.held(moved.numpy(), pool)
+        return replace(told, shares=shares(held[0].question, moved[0])) if held else told
+
+    def shares(question: str, moved: Tensor) -> Shares:
+        """p(z|x) over the passages that the question finds now."""
+        scores, found = (vectors @ moved / warmth).topk(k)
+        labels = [_label(corpus.chunks[place]) for place in found.tolist()]
+        return Shares(question, tuple(zip(labels, scores.softmax(0).tolist(), strict=True)))
 
     writer = network(generator)
     return tune(
@@ -128,6 +140,11 @@ def train_jointly(
         ),
         cancelled=cancelled,
     )
+
+
+def _label(chunk: Chunk) -> str:
+    """A passage in a table or a chart's legend."""
+    return f"{chunk.document_name} · {' '.join(chunk.text.split())[:60]}"
 
 
 def _answer(pair: Pair) -> str:

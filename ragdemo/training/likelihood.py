@@ -45,8 +45,9 @@ def network(generator: Generator) -> torch.nn.Module:
 
 def _mini(generator, prompts: Sequence[Prompt], texts: Sequence[str]) -> tuple[Tensor, Tensor]:
     from ragdemo.generation.mini import source as src
+    from ragdemo.generation.mini.again import not_here
     from ragdemo.generation.mini.decode import opened
-    from ragdemo.generation.mini.model import NULL, mixture
+    from ragdemo.generation.mini.model import mixture
     from ragdemo.generation.mini.row import Row, likeliest
 
     rows = [Row(generator, prompt, Decoding()) for prompt in prompts]
@@ -54,6 +55,7 @@ def _mini(generator, prompts: Sequence[Prompt], texts: Sequence[str]) -> tuple[T
         row.read_in()
     model = generator._model
     encoded = generator._encode(rows)
+    null = not_here(generator, rows, encoded)
     encoded = model.focused(encoded, likeliest(encoded))
     wanted = [tokens.ids.tolist() for tokens in generator._tokens(list(texts))]
     width = max(map(len, wanted)) + 1
@@ -70,7 +72,7 @@ def _mini(generator, prompts: Sequence[Prompt], texts: Sequence[str]) -> tuple[T
     sums = (logs * kept).sum(1)
     grounded = torch.tensor([bool(prompt.used) for prompt in prompts])
     # before its first word the model decides whether the passages hold an answer at all
-    held = torch.log((1 - encoded.selection[:, NULL].exp()).clamp(min=TINY))
+    held = torch.log((1 - null).clamp(min=TINY))
     return torch.where(grounded, sums + held, sums), kept.sum(1)
 
 

@@ -3,14 +3,16 @@
 - how much the cosines of passage and sentence weigh when the sentence is chosen;
 - from which p on the second likeliest sentence is added;
 - how much a name or number of the question that stands in no passage adds to "not here";
+- how much a second reading of the likeliest sentence, on its own, counts in p("not here");
 - from which p("not here") on the answer is a refusal: one bar for several passages, where each adds
   its own "not here" to the sum and another may hold the answer, and one for a passage alone.
 
-All need only the selector, so each question is encoded once and the numbers are tried afterwards.
+All need only the selector, so each question is encoded twice and the numbers are tried afterwards.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +21,7 @@ import numpy as np
 import torch
 
 from ragdemo.embedding import load_encoder
+from ragdemo.generation.mini.again import log_odds
 from ragdemo.generation.mini.model import NULL, MiniModel
 from ragdemo.generation.mini.weights import Facts
 from ragdemo.generation.strange import shifted, strange, telling
@@ -35,7 +38,10 @@ MOST_WRONG = 0.06
 MOST_WRONG_ALONE = 0.2
 SECONDS = 0.35  # share of answers that get a second sentence
 SOURCES = ("squad_train_subset", "pages")  # an encyclopedia's questions and a handbook's
+PLAIN = (QUESTIONED, "qed_train")  # people who read the article, and people who searched
 QUESTIONS = 125  # of each
+OF_AN_ARTICLE = 90  # plain questions; refusals differ more between articles than within one
+AGAIN = (0.0, 0.25, 0.5, 0.75)
 FEWEST = 50
 
 
@@ -43,6 +49,7 @@ FEWEST = 50
 class Seen:
     """One question's selector output, before any retrieval prior."""
 
+    item: Item  # with the passages that were read
     spot: np.ndarray  # [n] log p by token
     sentence: np.ndarray  # [n]
     passage: np.ndarray  # [n] cosine of the token's passage with the question
@@ -59,6 +66,15 @@ class Seen:
         top = logits[counted].max()
         return np.where(counted, logits - top - np.log(np.exp(logits[counted] - top).sum()), -1e4)
 
+    def likeliest(self, weights: tuple[float, float]) -> int:
+        """Number of the likeliest sentence, from 1; NULL where there is none."""
+        inside = self.sentence > NULL
+        if not inside.any():
+            return NULL
+        return int(
+            np.bincount(self.sentence[inside], np.exp(self.with_prior(weights)[inside])).argmax()
+        )
+
     def chosen(self, weights: tuple[float, float]) -> bool:
         """The likeliest sentence holds the answer."""
         return self.best(weights)[0][1]
@@ -73,8 +89,23 @@ class Seen:
         return [(float(mass[i] / mass.sum()), bool(right[i])) for i in order]
 
     def null(self, weights: tuple[float, float]) -> float:
-        null = float(np.exp(self.with_prior(weights)[self.sentence == NULL]).sum())
-        return shifted(null, self.nats)
+        return shifted(self.raw_null(weights), self.nats)
+
+    def raw_null(self, weights: tuple[float, float]) -> float:
+        return float(np.exp(self.with_prior(weights)[self.sentence == NULL]).sum())
+
+
+@dataclass
+class Twice:
+    """A question whose passages were read twice: log odds of "not here"."""
+
+    whole: float
+    sentence: float  # of its likeliest sentence on its own
+    nats: float
+
+    def null(self, share: float) -> float:
+        both = (1 - share) * self.whole + share * self.sentence
+        return shifted(1 / (1 + math.exp(-both)), self.nats)
 
 
 def calibrate(model: MiniModel, facts: Facts, data: Path, say=print) -> Facts:
@@ -82,7 +113,7 @@ def calibrate(model: MiniModel, facts: Facts, data: Path, say=print) -> Facts:
     encoder = Tensors()
     train, held = load(data)
     rng = random.Random(11)
-    pool = [i for i in held if i.source in (*SOURCES, *TRICKY)]
+    pool = [i for i in held if i.source in (*SOURCES, *PLAIN, *TRICKY)]
     answerable = [i for i in pool if i.target and i.short and i.source in SOURCES]
     silent = [i for i in pool if not i.target and i.source in SOURCES]
     if any(sum(i.source == name for i in answerable) < FEWEST for name in SOURCES):
@@ -109,25 +140,35 @@ def calibrate(model: MiniModel, facts: Facts, data: Path, say=print) -> Facts:
     either = np.mean([a[1] or (b[1] and b[0] >= second) for a, b in pairs])
     say(f"a second sentence from p = {second:.2f} on: the right one is among them {either:.1%}")
     without = [look.retrieved(i, without_gold=True) for i in rng.sample(answerable, 100)]
-    among = choose_threshold(
-        "beside others",
-        [s.null(weight) for s in five if s.gold.any()],
-        [s.null(weight) for s in without if s] + [look.retrieved(i).null(weight) for i in silent],
-        MOST_WRONG,
-        say,
-    )
-    plain = [i for i in pool if i.target and i.source == QUESTIONED]
-    told = rng.sample(plain, min(2 * QUESTIONS, len(plain)))
-    untold = _share([i for i in pool if not i.target], rng, (QUESTIONED, *TRICKY))
-    told, untold = ([look.alone(i).null(weight) for i in part] for part in (told, untold))
-    alone = choose_threshold("alone", told, untold, MOST_WRONG_ALONE, say)
+    without += [look.retrieved(i) for i in silent]
+    plain = [i for i in pool if i.target and i.source in PLAIN]
+    tricky = _share([i for i in pool if not i.target], rng, (QUESTIONED, *TRICKY))
+    cases = {
+        "beside others": ([s for s in five if s.gold.any()], [s for s in without if s], MOST_WRONG),
+        "alone": (
+            [look.alone(i) for i in _even(plain, rng)],
+            [look.alone(i) for i in tricky],
+            MOST_WRONG_ALONE,
+        ),
+    }
+    bars = {}
+    for name, (told, untold, most) in cases.items():
+        told, untold = ([look.twice(s, weight) for s in part] for part in (told, untold))
+        areas = {a: area([t.null(a) for t in told], [t.null(a) for t in untold]) for a in AGAIN}
+        curve = ", ".join(f"{a:.2f} {value:.3f}" for a, value in areas.items())
+        say(f"{name}, by what a second reading counts, area under the curve: {curve}")
+        again = max(areas, key=areas.get)
+        null = ([t.null(again) for t in part] for part in (told, untold))
+        bars[name] = again, choose_threshold(name, *null, most, say)
     return replace(
         facts,
         passage_weight=weight[0],
         sentence_weight=weight[1],
         strange_name=round(nats, 2),
-        refuse_above=round(among, 3),
-        refuse_alone_above=round(alone, 3),
+        again=bars["beside others"][0],
+        again_alone=bars["alone"][0],
+        refuse_above=round(bars["beside others"][1], 3),
+        refuse_alone_above=round(bars["alone"][1], 3),
         second_above=round(second, 3),
     )
 
@@ -150,6 +191,20 @@ def _share(items: list[Item], rng: random.Random, sources: tuple[str, ...] = SOU
     """As many of each source."""
     parts = [[i for i in items if i.source == source] for source in sources]
     return [i for part in parts for i in rng.sample(part, min(QUESTIONS, len(part)))]
+
+
+def _even(items: list[Item], rng: random.Random) -> list[Item]:
+    """About as many of each article."""
+    by_title: dict[str, list[Item]] = {}
+    for item in items:
+        by_title.setdefault(item.passages[0].title, []).append(item)
+    return [i for of in by_title.values() for i in rng.sample(of, min(OF_AN_ARTICLE, len(of)))]
+
+
+def area(answerable: list[float], silent: list[float]) -> float:
+    """Under the ROC curve: how often an unanswerable question has the higher p("not here")."""
+    yes, no = np.array(answerable)[None], np.array(silent)[:, None]
+    return float((no > yes).mean() + (no == yes).mean() / 2)
 
 
 def choose_threshold(
@@ -176,9 +231,32 @@ class _Look:
     vectors: np.ndarray
     nats: float
 
+    @torch.inference_mode()
     def alone(self, item: Item) -> Seen:
         return self._seen(item, [1.0])
 
+    @torch.inference_mode()
+    def twice(self, seen: Seen, weights: tuple[float, float]) -> Twice:
+        null = math.log(max(seen.raw_null(weights), 1e-9))
+        whole = float(log_odds(torch.tensor(null)))
+        sentence = self._sentence(seen.item, seen.likeliest(weights))
+        if sentence is None:
+            return Twice(whole, whole, seen.nats)
+        batch = self.encoder.batch([replace(seen.item, passages=(sentence,), target="", gold=())])
+        second = self.model.encode(batch.source).selection[0, NULL]
+        return Twice(whole, float(log_odds(second)), seen.nats)
+
+    def _sentence(self, item: Item, number: int) -> Text | None:
+        """The sentence of this number, from 1 through all passages, as a passage."""
+        rows, bodies = self.encoder.rows(item)
+        for text, body, p in zip(item.passages, bodies, rows, strict=True):
+            if NULL < number <= p.count:
+                span = body.spans[number - 1]
+                return replace(text, text=text.text[span.start : span.end])
+            number -= p.count
+        return None
+
+    @torch.inference_mode()
     def retrieved(self, item: Item, without_gold: bool = False) -> Seen | None:
         """The item over MiniLM's best five paragraphs; None where all good ones hold the answer."""
         cosine = self.vectors @ self.minilm.encode_queries([item.question])[0]
@@ -195,7 +273,6 @@ class _Look:
         laid = replace(item, passages=tuple(self.texts[n] for n in ranked), gold=gold)
         return self._seen(laid, [float(cosine[n]) for n in ranked])
 
-    @torch.inference_mode()
     def _seen(self, item: Item, cosines: list[float]) -> Seen:
         # the sentence, not only its short answer, counts as right
         wide = replace(item, short=(), gold=tuple((n, Span(s.start, s.end)) for n, s in item.gold))
@@ -212,6 +289,7 @@ class _Look:
         sentence = batch.source.sentence[0].numpy()
         spots = batch.spots[0].numpy() if item.gold else np.zeros(len(passage), dtype=bool)
         return Seen(
+            item,
             encoded.spot[0].float().numpy(),
             sentence,
             passage,

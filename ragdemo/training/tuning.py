@@ -58,6 +58,14 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class Shares:
+    """What one question weighs its passages by, for the chart; they sum to 1."""
+
+    question: str
+    parts: tuple[tuple[str, float], ...]  # a passage's label and its share, the greatest first
+
+
+@dataclass(frozen=True, slots=True)
 class Held:
     """What held-out questions came to: a value in 0..1 each. Only `watch` decides when to end and
     what to keep; `test` is looked at and never decides, so that it says what new questions get."""
@@ -65,6 +73,7 @@ class Held:
     watch: tuple[float, ...]
     test: tuple[float, ...] = ()
     tie: float = 0.0  # higher is better among equal means of `watch`
+    shares: Shares | None = None  # of one of them, where the training moves such a distribution
 
     @property
     def worth(self) -> tuple[float, float]:
@@ -77,6 +86,7 @@ class Point:
 
     step: int
     held: Interval  # of the watched questions
+    shares: Shares | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +156,8 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else math.nan
 
 
-def _interval(held: Held) -> Interval:
-    return interval(held.watch, resamples=RESAMPLES)
+def _point(step: int, held: Held) -> Point:
+    return Point(step, interval(held.watch, resamples=RESAMPLES), held.shares)
 
 
 class Manners:
@@ -249,7 +259,7 @@ def tune(
     try:
         with manners.of(model):
             first = best = watch()
-            points.append(Point(0, _interval(first)))
+            points.append(_point(0, first))
             yield news()
             for told in steps(model, optimiser, step, run, progress):
                 manners.next_step()
@@ -261,7 +271,7 @@ def tune(
                     )
                 if progress.step % plan.every == 0 or progress.step == plan.steps:
                     now = watch()
-                    points.append(Point(progress.step, _interval(now)))
+                    points.append(_point(progress.step, now))
                     poorer += 1
                     if now.worth > best.worth or not now.watch:
                         best, best_step, poorer = now, progress.step, 0

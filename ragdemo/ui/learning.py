@@ -5,10 +5,12 @@ Plain Vega-Lite: it is drawn anew several times a second, which Altair's checks 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 import streamlit as st
 
-from ragdemo.training.tuning import News
+from ragdemo.training.tuning import News, Point
 from ragdemo.ui import drawn
 from ragdemo.ui.evalplot import Spec
 
@@ -27,6 +29,8 @@ def progress(news: News) -> None:
     with right:
         st.markdown(f"**{news.trained.metric} of {news.trained.watched}**")
         st.vega_lite_chart(_held(news), width="stretch")
+    if news.points[-1].shares:
+        _weighing(news.points)
     if not news.points[0].held.n:
         st.caption("No questions are watched, so the last weights are kept.")
         return
@@ -42,6 +46,31 @@ def progress(news: News) -> None:
             "in choosing what to keep.",
             look="small quiet",
         )
+
+
+def _weighing(points: Sequence[Point]) -> None:
+    """How p(passage | question) of one watched question moves."""
+    st.markdown("**p(passage | question) of one held-out question**")
+    drawn.text(points[-1].shares.question, look="small")
+    rows = [
+        {"step": point.step, "share": share, "passage": label}
+        for point in points
+        for label, share in point.shares.parts
+    ]
+    share = {"field": "share", "type": "quantitative", "title": None, "scale": {"domain": [0, 1]}}
+    legend = {"orient": "bottom", "columns": 1, "title": None, "labelLimit": 600}
+    spec: Spec = {
+        "data": {"values": rows},
+        "height": 160,
+        "mark": "bar",
+        "encoding": {
+            "x": {"field": "step", "type": "ordinal", "title": "step", "axis": {"labelAngle": 0}},
+            "y": {**share, "stack": "zero"},
+            "color": {"field": "passage", "type": "nominal", "legend": legend},
+            "tooltip": [{"field": "passage"}, _figure("share")],
+        },
+    }
+    st.vega_lite_chart(spec, width="stretch")
 
 
 def _losses(news: News) -> Spec:

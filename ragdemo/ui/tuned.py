@@ -144,10 +144,7 @@ def _shift(made: Made, question: str) -> None:
     order = np.argsort(-np.array(shift.after))
     frame = pd.DataFrame(
         {
-            "passage": [
-                f"{shift.chunks[i].document_name} · {' '.join(shift.chunks[i].text.split())[:60]}"
-                for i in order
-            ],
+            "passage": [shift.labels[i] for i in order],
             "untrained": [shift.before[i] for i in order],
             "fine-tuned": [shift.after[i] for i in order],
         }

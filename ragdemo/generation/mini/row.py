@@ -90,7 +90,7 @@ class Row:
     def read_in(self) -> None:
         """Lay out the sequences; apart from making the row, since one cancelled never needs it."""
         self.texts = [passage_of(h.chunk) for h in self.prompt.used]
-        asked, bodies = self.generator.read(self.prompt.question, self.texts)
+        asked, bodies = self._tokens = self.generator.read(self.prompt.question, self.texts)
         task = "answer" if self.texts else "closed"
         self.laid = [p for p, _ in lay(task, asked, bodies)]
         self.candidates = [
@@ -124,12 +124,21 @@ class Row:
             places += here
         return places
 
-    def hear(self, selection: torch.Tensor) -> None:
-        """p("not here"): from `selection` [S], log p of each sentence, and the names asked for."""
+    def sentence(self, number: int) -> src.Passage:
+        """The sentence of this number, from 1 through the row, laid out without its neighbours."""
+        asked, bodies = self._tokens
+        for (text, title), p in zip(bodies, self.laid, strict=True):
+            if number <= p.count:
+                return src.passage("answer", asked, text.only(number - 1), title)
+            number -= p.count
+        raise ValueError("the row has no such sentence")
+
+    def hear(self, null: float) -> None:
+        """p("not here"), from what the network makes of it and the names asked for."""
         said = (part for pair in self.texts for part in pair)
         nats = self.generator.facts.strange_name
         asked = bool(self.texts) and nats and strange(self.prompt.question, said)
-        self.null = shifted(float(selection[NULL].exp()), nats if asked else 0.0)
+        self.null = shifted(null, nats if asked else 0.0)
 
     def begin(self, selection: torch.Tensor, tokens: Sequence[int]) -> None:
         """Decide which sentences to write from; `selection` [S] is log p of each, `tokens` are the

@@ -41,6 +41,17 @@ class Tokens:
             self.ids[kept], self.start[kept], self.end[kept], self.sentence[kept], self.spans
         )
 
+    def only(self, sentence: int) -> Tokens:
+        """One sentence of it, from 0."""
+        kept = self.sentence == sentence
+        return Tokens(
+            self.ids[kept],
+            self.start[kept],
+            self.end[kept],
+            np.zeros(int(kept.sum()), dtype=np.int32),
+            self.spans[sentence : sentence + 1],
+        )
+
 
 def plain_tokenizer(path: str) -> Tokenizer:
     """MiniLM's word pieces without truncation, padding or special tokens found in the text."""
