@@ -23,6 +23,7 @@ from ragdemo.training.mini_data import (
     load,
     page_items,
     paragraphs,
+    sentence_alone,
     without_evidence,
 )
 from ragdemo.training.mini_pages import fill, read_pages
@@ -260,6 +261,18 @@ def test_the_bar_of_refusal_lets_no_more_pass_than_allowed():
     bar = choose_threshold("", answerable, [0.95] * 20 + [0.2] * 5, 0.1, lambda line: None)
     assert np.mean(np.array(answerable) > bar) <= 0.1
     assert 0.8 <= bar < 0.95
+
+
+def test_a_sentence_alone_is_the_one_that_answers_or_seems_to():
+    text = Text("Rome is old. The Normans came from Denmark. They settled in France.", "Normans")
+    gold = Span(13, 43)
+    told = Item("answer", "Who came from Denmark?", (text,), "x", ((0, gold),), ("Normans",))
+    alone = sentence_alone(told)
+    assert alone.passages == (Text("The Normans came from Denmark.", "Normans"),)
+    assert alone.gold == ((0, Span(0, 30)),)
+    silent = Item("answer", "In which land of France did they settle?", (text,), "")
+    assert sentence_alone(silent).passages[0].text == "They settled in France."
+    assert sentence_alone(silent).gold == ()
 
 
 def test_a_tricky_question_is_joined_to_its_paragraph():

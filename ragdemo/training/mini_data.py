@@ -43,6 +43,7 @@ TRICKY = ("squad2_9articles", "tricks")
 # stand alone is no sign of a trick.
 TRICKS = {"squad2_9articles": 1.5, "tricks": 1.0, QUESTIONED: 0.35}
 TRICK_PAGES = 0.2  # share of these that are about an invented page
+SENTENCES = 0.4  # share of these that show one sentence alone, as generation/mini/again.py reads it
 WRITTEN = {
     "pages",
     "openstax_glossary",
@@ -356,6 +357,8 @@ class Mixer:
         of them about that passage alone, where the reader must judge each word."""
         of_page = self.pages and self.rng.random() < TRICK_PAGES
         item = self._of_a_page() if of_page else self._trick()
+        if self.rng.random() < SENTENCES:
+            return sentence_alone(item)
         return self.beside(item, several / 3, bare_too=True)
 
     def draw(self, several: float, refuse: float, ask: float) -> Item:
@@ -482,6 +485,24 @@ def without_evidence(item: Item) -> Item | None:
     if len(rest) < 80 or not item.short or _holds(rest, item):
         return None
     return replace(item, passages=(Text(rest, text.title),), target="", gold=())
+
+
+def sentence_alone(item: Item) -> Item:
+    """The item with the one sentence that holds the answer as its passage; where none does, with
+    the one that shares the most content words with the question."""
+    text = item.passages[0]
+    if item.gold:
+        span = item.gold[0][1]
+    else:
+        asked = set(content_words(item.question))
+        shared = {
+            s: len(asked & {*content_words(text.text[s.start : s.end])})
+            for s in sentences(text.text)
+        }
+        span = max(shared, key=shared.get, default=Span(0, len(text.text)))
+    kept = replace(text, text=text.text[span.start : span.end])
+    gold = ((0, Span(0, len(kept.text))),) if item.gold else ()
+    return replace(item, passages=(kept,), gold=gold)
 
 
 def _holds(text: str, item: Item) -> bool:
