@@ -17,10 +17,10 @@ from ragdemo.generation import strange
 from ragdemo.generation.base import run
 from ragdemo.generation.mini import FOLDER, REFUSAL, MiniGenerator
 from ragdemo.generation.mini import source as src
-from ragdemo.generation.mini.again import log_odds
+from ragdemo.generation.mini.again import log_odds, not_here
 from ragdemo.generation.mini.choosing import WholeWords
 from ragdemo.generation.mini.decode import pieces
-from ragdemo.generation.mini.model import NULL, MiniModel, config, log_likelihood, mixture
+from ragdemo.generation.mini.model import MiniModel, config, log_likelihood, mixture
 from ragdemo.generation.mini.prior import Candidates, Prior
 from ragdemo.generation.mini.row import Row, likeliest
 from ragdemo.generation.mini.surface import Place, Writer
@@ -160,7 +160,8 @@ def test_a_score_is_what_it_wrote_with():
             ids.append(int(piece.ids))
         text = exact._tokenizer.decode(ids)
         assert exact._tokens([text])[0].ids.tolist() == ids
-        null = float(encoded.selection[0, NULL].exp().detach())
+        with torch.inference_mode():
+            null = float(not_here(exact, [row], encoded)[0])
         answers = math.log(1 - null) if hits else 0.0
         (score,) = exact.log_likelihood([prompt], [text])
         assert score == pytest.approx(sum(chosen) + answers, abs=1e-3)
