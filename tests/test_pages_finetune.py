@@ -222,7 +222,7 @@ def test_a_generator_is_trained_compared_used_and_undone(what: str) -> None:
         time.sleep(0.05)
     app = app.run()
     weighing = "**p(passage | question) of one held-out question**"
-    assert (weighing in shown(app)) == (what == tuning.JOINT)
+    assert (weighing in [m.value for m in app.markdown]) == (what == tuning.JOINT)
     app = press(app, "Compare before and after")
     made = visitor.results[tuned.MADE]
     assert made.generator._generator._encoder is not None  # weighs sentences as the untrained does
