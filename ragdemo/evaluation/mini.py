@@ -13,7 +13,7 @@ import random
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from ragdemo.embedding import Encoder, load_encoder
 from ragdemo.evaluation.answers import contains, f1
 from ragdemo.evaluation.questions import sample_questions
 from ragdemo.evaluation.ranking import gold_page_at
+from ragdemo.generation.base import Step
 from ragdemo.generation.mini import FOLDER, MiniGenerator
 from ragdemo.grounding import support
 from ragdemo.training.mini_data import read
@@ -119,25 +120,25 @@ class Runner:
         self.decoding = Decoding()
 
     def answer(self, question: str, hits: Sequence[Hit]) -> Answer:
-        prompt = self.generator.prompt(question, hits, decoding=self.decoding)
-        steps = self.generator.stream([prompt], [self.decoding], [threading.Event()])
-        return next(s.answer for s in steps if s.answer)
+        return next(s.answer for s in self._steps(question, hits) if s.answer)
 
     def refuses(self, question: str, hits: Sequence[Hit]) -> bool:
         """Whether it refuses, which is settled before its first word: no more is written."""
-        prompt = self.generator.prompt(question, hits, decoding=self.decoding)
-        first = next(self.generator.stream([prompt], [self.decoding], [threading.Event()]))
+        first = next(self._steps(question, hits))
         return first.answer is not None and first.answer.finish == "refused"
 
     def timed(self, question: str, hits: Sequence[Hit]) -> tuple[float, float, bool]:
         """(seconds to the first word, to the whole answer, whether it was written, not refused)."""
         begun = time.perf_counter()
         first, written = 0.0, False
-        prompt = self.generator.prompt(question, hits, decoding=self.decoding)
-        for step in self.generator.stream([prompt], [self.decoding], [threading.Event()]):
+        for step in self._steps(question, hits):
             first = first or (time.perf_counter() - begun if step.text else 0.0)
             written = step.answer is not None and step.answer.finish != "refused"
         return first, time.perf_counter() - begun, written
+
+    def _steps(self, question: str, hits: Sequence[Hit]) -> Iterator[Step]:
+        prompt = self.generator.prompt(question, hits, decoding=self.decoding)
+        return self.generator.stream([prompt], [self.decoding], [threading.Event()])
 
 
 def sample(rows: list[dict], count: int) -> list[dict]:

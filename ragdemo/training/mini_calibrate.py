@@ -23,6 +23,7 @@ import torch
 from ragdemo.embedding import load_encoder
 from ragdemo.generation.mini.again import log_odds
 from ragdemo.generation.mini.model import NULL, MiniModel
+from ragdemo.generation.mini.source import locate
 from ragdemo.generation.mini.weights import Facts
 from ragdemo.generation.strange import shifted, strange, telling
 from ragdemo.training.mini_data import TRICKY, Item, Text, load
@@ -68,12 +69,8 @@ class Seen:
 
     def likeliest(self, weights: tuple[float, float]) -> int:
         """Number of the likeliest sentence, from 1; NULL where there is none."""
-        inside = self.sentence > NULL
-        if not inside.any():
-            return NULL
-        return int(
-            np.bincount(self.sentence[inside], np.exp(self.with_prior(weights)[inside])).argmax()
-        )
+        mass = self._mass(weights)
+        return int(mass.argmax()) if len(mass) else NULL
 
     def chosen(self, weights: tuple[float, float]) -> bool:
         """The likeliest sentence holds the answer."""
@@ -81,17 +78,18 @@ class Seen:
 
     def best(self, weights: tuple[float, float]) -> list[tuple[float, bool]]:
         """The two likeliest sentences: p among all sentences, and whether it holds the answer."""
-        logp = self.with_prior(weights)
-        inside = self.sentence > NULL
-        mass = np.bincount(self.sentence[inside], np.exp(logp[inside]))
+        inside, mass = self.sentence > NULL, self._mass(weights)
         right = np.bincount(self.sentence[inside], self.gold[inside]) > 0
         order = np.argsort(-mass)[:2]
         return [(float(mass[i] / mass.sum()), bool(right[i])) for i in order]
 
-    def null(self, weights: tuple[float, float]) -> float:
-        return shifted(self.raw_null(weights), self.nats)
+    def _mass(self, weights: tuple[float, float]) -> np.ndarray:
+        """[1 + sentences] p of each sentence by its number; empty where there is none."""
+        inside = self.sentence > NULL
+        return np.bincount(self.sentence[inside], np.exp(self.with_prior(weights)[inside]))
 
-    def raw_null(self, weights: tuple[float, float]) -> float:
+    def null(self, weights: tuple[float, float]) -> float:
+        """p("not here") by the passages as they are; what a strange name adds is not in it."""
         return float(np.exp(self.with_prior(weights)[self.sentence == NULL]).sum())
 
 
@@ -237,7 +235,7 @@ class _Look:
 
     @torch.inference_mode()
     def twice(self, seen: Seen, weights: tuple[float, float]) -> Twice:
-        null = math.log(max(seen.raw_null(weights), 1e-9))
+        null = math.log(max(seen.null(weights), 1e-9))
         whole = float(log_odds(torch.tensor(null)))
         sentence = self._sentence(seen.item, seen.likeliest(weights))
         if sentence is None:
@@ -249,12 +247,10 @@ class _Look:
     def _sentence(self, item: Item, number: int) -> Text | None:
         """The sentence of this number, from 1 through all passages, as a passage."""
         rows, bodies = self.encoder.rows(item)
-        for text, body, p in zip(item.passages, bodies, rows, strict=True):
-            if NULL < number <= p.count:
-                span = body.spans[number - 1]
-                return replace(text, text=text.text[span.start : span.end])
-            number -= p.count
-        return None
+        if (place := locate(rows, number)) is None:
+            return None
+        text, span = item.passages[place[0]], bodies[place[0]].spans[place[1]]
+        return replace(text, text=text.text[span.start : span.end])
 
     @torch.inference_mode()
     def retrieved(self, item: Item, without_gold: bool = False) -> Seen | None:

@@ -149,10 +149,11 @@ class MiniGenerator:
                 waiting.append(number)
         if not waiting:
             return
-        for row in (rows[number] for number in waiting):
+        reading = [rows[number] for number in waiting]
+        for row in reading:
             row.read_in()
-        encoded = self._encode([rows[number] for number in waiting])
-        nulls = not_here(self, [rows[number] for number in waiting], encoded)
+        encoded = self._encode(reading)
+        nulls = not_here(self, reading, encoded)
         read = time.monotonic() - begun
         drafts: list[tuple[Row, Draft]] = []
         places: list[int] = []  # of each draft's row in the batch

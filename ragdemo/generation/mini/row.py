@@ -127,11 +127,10 @@ class Row:
     def sentence(self, number: int) -> src.Passage:
         """The sentence of this number, from 1 through the row, laid out without its neighbours."""
         asked, bodies = self._tokens
-        for (text, title), p in zip(bodies, self.laid, strict=True):
-            if number <= p.count:
-                return src.passage("answer", asked, text.only(number - 1), title)
-            number -= p.count
-        raise ValueError("the row has no such sentence")
+        if (place := src.locate(self.laid, number)) is None:
+            raise ValueError("the row has no such sentence")
+        text, title = bodies[place[0]]
+        return src.passage("answer", asked, text.only(place[1]), title)
 
     def hear(self, null: float) -> None:
         """p("not here"), from what the network makes of it and the names asked for."""

@@ -107,6 +107,16 @@ def passage(
     return Passage(np.array(ids), np.array(sentence), len(head), count)
 
 
+def locate(laid: Sequence[Passage], number: int) -> tuple[int, int] | None:
+    """(passage, sentence in it), from 0, of the sentence that `batch` numbers so; None for NULL and
+    for numbers that the row does not have."""
+    for at, p in enumerate(laid):
+        if NULL < number <= p.count:
+            return at, number - 1
+        number -= p.count
+    return None
+
+
 def batch(
     rows: Sequence[Sequence[Passage]], priors: Sequence[Sequence[np.ndarray]] | None = None
 ) -> SourceBatch:
