@@ -58,10 +58,10 @@ def _weighing(points: Sequence[Point]) -> None:
         for label, share in point.shares.parts
     ]
     share = {"field": "share", "type": "quantitative", "title": None, "scale": {"domain": [0, 1]}}
-    legend = {"orient": "bottom", "columns": 1, "title": None, "labelLimit": 600}
+    legend = {"orient": "bottom", "columns": 1, "title": None, "labelLimit": 300}
     spec: Spec = {
         "data": {"values": rows},
-        "height": 160,
+        "height": 220 + 20 * len({row["passage"] for row in rows}),  # the legend takes its part
         "mark": "bar",
         "encoding": {
             "x": {"field": "step", "type": "ordinal", "title": "step", "axis": {"labelAngle": 0}},
