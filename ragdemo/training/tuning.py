@@ -138,7 +138,7 @@ class News:
     losses: tuple[float, ...]  # of every step
     points: tuple[Point, ...]
     seconds: float
-    left: float  # seconds, about, if it goes to its end
+    left: float | None  # seconds, about, if it goes to its end; None before the first step
     trained: Trained
     over: bool = False  # the last news
 
@@ -246,7 +246,8 @@ def tune(
 
     def news(*, over: bool = False, stopped: bool = False) -> News:
         spent = time.monotonic() - began
-        left = spent / max(1, progress.step) * (plan.steps - progress.step)
+        a_step = spent / progress.step if progress.step else None
+        left = a_step and a_step * (plan.steps - progress.step)
         trained = Trained(
             name, metric, first.test, best.test, best_step, progress.step, spent,
             stopped or not over, cache(partial(made, kept)), watched,

@@ -313,7 +313,8 @@ def _trained(me: Visitor, order: Order, reins: running.Reins) -> Iterator[Lab]:
                 corpus = refill(new, corpus, partial(reins.tell, "Reading the documents with DPR"))
             held: list[str] = []
             for news in _training(order, pairs, corpus, reins, held):
-                reins.said = f"Step {news.step} of {news.of}, about {news.left:.0f} s left"
+                left = "" if news.left is None else f", about {news.left:.0f} s left"
+                reins.said = f"Step {news.step} of {news.of}{left}"
                 reins.share = news.step / news.of
                 yield Lab(order.what, news, corpus, held[0] if held else "", order.hub)
 
