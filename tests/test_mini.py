@@ -17,7 +17,7 @@ from ragdemo.generation import strange
 from ragdemo.generation.base import run
 from ragdemo.generation.mini import FOLDER, REFUSAL, MiniGenerator
 from ragdemo.generation.mini import source as src
-from ragdemo.generation.mini.again import log_odds, not_here
+from ragdemo.generation.mini.again import hear, log_odds
 from ragdemo.generation.mini.choosing import WholeWords
 from ragdemo.generation.mini.decode import pieces
 from ragdemo.generation.mini.model import MiniModel, config, log_likelihood, mixture
@@ -25,6 +25,7 @@ from ragdemo.generation.mini.prior import Candidates, Prior
 from ragdemo.generation.mini.row import Row, likeliest
 from ragdemo.generation.mini.surface import Place, Writer
 from ragdemo.generation.mini.weights import load, quantise, save
+from ragdemo.generation.negation import unmatched
 from ragdemo.pipeline import retrieve
 from ragdemo.text import sentences
 from ragdemo.types import Copied, Decoding
@@ -161,8 +162,8 @@ def test_a_score_is_what_it_wrote_with():
         text = exact._tokenizer.decode(ids)
         assert exact._tokens([text])[0].ids.tolist() == ids
         with torch.inference_mode():
-            null = float(not_here(exact, [row], encoded)[0])
-        answers = math.log(1 - null) if hits else 0.0
+            hear(exact, [row], encoded)
+        answers = math.log(1 - row.null) if hits else 0.0
         (score,) = exact.log_likelihood([prompt], [text])
         assert score == pytest.approx(sum(chosen) + answers, abs=1e-3)
 
@@ -211,6 +212,43 @@ def test_a_strange_name_makes_the_model_less_sure():
         return math.log(p / (1 - p))
 
     assert odds(sure(0.0)) - odds(sure(1.5)) == pytest.approx(1.5, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("question", "sentence", "expected"),
+    [
+        ("Which empires did not thrive?", "The Aztec empire thrived.", True),
+        ("Who can't carry leave over?", "Staff may carry over five days.", True),
+        ("Who can’t carry leave over?", "Staff may carry over five days.", True),
+        ("Which costs are never paid?", "Minibar costs are not paid.", False),
+        ("Who may not drive?", "Only staff over 21 may drive.", False),
+        ("What is not allowed?", "Smoking is prohibited.", False),
+        ("Who may drive?", "Staff under 21 may not drive.", False),
+        ("What does the notice on knots say?", "It says nothing.", False),
+        ("What does the notice say?", "Northern staff notified us.", False),
+    ],
+)
+def test_a_question_negates_and_the_sentence_does_not(question, sentence, expected):
+    assert unmatched(question, sentence) is expected
+
+
+def test_a_negation_that_nothing_matches_makes_the_model_less_sure():
+    exact = MiniGenerator(bf16=False)
+
+    def odds(question, hits, nats) -> float:
+        exact.facts = replace(exact.facts, negated=nats)
+        asked = exact.prompt(question, hits, decoding=GREEDY)
+        null = 1 - run(exact, [asked], [GREEDY])[0].confidence
+        refusal = exact.log_likelihood([asked], [REFUSAL])[0]
+        assert math.exp(refusal) == pytest.approx(null, abs=1e-4)
+        return math.log(null / (1 - null))
+
+    asked = "Which phones need not be reported?"
+    assert odds(asked, [PHONE], 1.5) - odds(asked, [PHONE], 0.0) == pytest.approx(1.5, abs=0.02)
+    # counted alone with a paragraph, it says nothing of several passages, nor of other questions
+    assert odds(asked, [LEAVE, PHONE], 1.5) == pytest.approx(odds(asked, [LEAVE, PHONE], 0.0))
+    said = "When must a lost phone be reported?"
+    assert odds(said, [PHONE], 1.5) == pytest.approx(odds(said, [PHONE], 0.0))
 
 
 @pytest.mark.parametrize(("hits", "share"), [([PHONE], "again_alone"), ([LEAVE, PHONE], "again")])

@@ -3,6 +3,7 @@
 - how much the cosines of passage and sentence weigh when the sentence is chosen;
 - from which p on the second likeliest sentence is added;
 - how much a name or number of the question that stands in no passage adds to "not here";
+- how much a question's "not" adds that the likeliest sentence of a passage alone does not share;
 - how much a second reading of the likeliest sentence, on its own, counts in p("not here");
 - from which p("not here") on the answer is a refusal: one bar for several passages, where each adds
   its own "not here" to the sum and another may hold the answer, and one for a passage alone.
@@ -25,8 +26,9 @@ from ragdemo.generation.mini.again import log_odds
 from ragdemo.generation.mini.model import NULL, MiniModel
 from ragdemo.generation.mini.source import locate
 from ragdemo.generation.mini.weights import Facts
+from ragdemo.generation.negation import unmatched
 from ragdemo.generation.strange import shifted, strange, telling
-from ragdemo.training.mini_data import TRICKY, Item, Text, load
+from ragdemo.training.mini_data import TRICKY, Item, Text, load, sentence_alone
 from ragdemo.training.mini_tensors import Tensors
 from ragdemo.training.mini_tricks import QUESTIONED
 from ragdemo.types import Span
@@ -102,6 +104,7 @@ class Twice:
     nats: float
 
     def null(self, share: float) -> float:
+        """p("not here") with this share of the sentence's reading."""
         both = (1 - share) * self.whole + share * self.sentence
         return shifted(1 / (1 + math.exp(-both)), self.nats)
 
@@ -125,9 +128,10 @@ def calibrate(model: MiniModel, facts: Facts, data: Path, say=print) -> Facts:
     texts = list(dict.fromkeys(texts))
     minilm = load_encoder()
     vectors = minilm.encode_passages([t.text for t in texts])
-    nats = strange_nats([*train, *held])
-    say(f'a strange name or number in the question: {nats:+.2f} nats for "not here"')
-    look = _Look(model, encoder, minilm, texts, vectors, nats)
+    strange_name, negated = word_nats([*train, *held])
+    say(f'a strange name or number in the question: {strange_name:+.2f} nats for "not here"')
+    say(f'a "not" in the question alone: {negated:+.2f} nats')
+    look = _Look(model, encoder, minilm, texts, vectors, strange_name, negated)
     five = [look.retrieved(i) for i in answerable]  # the gold one is among them, or it is not
     scores = {w: float(np.mean([s.chosen(w) for s in five])) for w in WEIGHTS}
     for (passage, sentence), score in scores.items():
@@ -139,12 +143,11 @@ def calibrate(model: MiniModel, facts: Facts, data: Path, say=print) -> Facts:
     say(f"a second sentence from p = {second:.2f} on: the right one is among them {either:.1%}")
     without = [look.retrieved(i, without_gold=True) for i in rng.sample(answerable, 100)]
     without += [look.retrieved(i) for i in silent]
-    plain = [i for i in pool if i.target and i.source in PLAIN]
-    tricky = _share([i for i in pool if not i.target], rng, (QUESTIONED, *TRICKY))
+    plain, tricky = alone(pool)
     cases = {
         "beside others": ([s for s in five if s.gold.any()], [s for s in without if s], MOST_WRONG),
         "alone": (
-            [look.alone(i) for i in _even(plain, rng)],
+            [look.alone(i) for i in plain],
             [look.alone(i) for i in tricky],
             MOST_WRONG_ALONE,
         ),
@@ -162,7 +165,8 @@ def calibrate(model: MiniModel, facts: Facts, data: Path, say=print) -> Facts:
         facts,
         passage_weight=weight[0],
         sentence_weight=weight[1],
-        strange_name=round(nats, 2),
+        strange_name=round(strange_name, 2),
+        negated=round(negated, 2),
         again=bars["beside others"][0],
         again_alone=bars["alone"][0],
         refuse_above=round(bars["beside others"][1], 3),
@@ -171,14 +175,27 @@ def calibrate(model: MiniModel, facts: Facts, data: Path, say=print) -> Facts:
     )
 
 
-def strange_nats(items: list[Item]) -> float:
-    """From SQuAD's own questions, alone with their paragraphs: the network never saw this counted,
-    so those it was trained on serve as well as others."""
-    kinds: dict[bool, list[bool]] = {True: [], False: []}
+def alone(held: list[Item]) -> tuple[list[Item], list[Item]]:
+    """Of the held-out questions, those for one passage alone: answerable, about as many of each
+    article, and not, as many of each source."""
+    rng = random.Random(11)
+    plain = [i for i in held if i.target and i.source in PLAIN]
+    tricky = [i for i in held if not i.target]
+    return _even(plain, rng), _share(tricky, rng, (QUESTIONED, *TRICKY))
+
+
+def word_nats(items: list[Item]) -> tuple[float, float]:
+    """Of a strange name and of an unmatched "not", from SQuAD's own questions, alone with their
+    paragraphs: the network never saw this counted, so those it was trained on serve as well."""
+    counted: dict[bool, list[tuple[bool, bool]]] = {True: [], False: []}
     for item in items:
         if item.source in (TRICKY[0], QUESTIONED):
-            kinds[bool(item.target)].append(_strange(item))
-    return telling(kinds[True], kinds[False])
+            sentence = sentence_alone(item).passages[0].text
+            seen = _strange(item), unmatched(item.question, sentence)
+            counted[bool(item.target)].append(seen)
+    told, untold = ([*zip(*counted[k], strict=True)] or [(), ()] for k in (True, False))
+    strange_name, negated = (telling(*both) for both in zip(told, untold, strict=True))
+    return strange_name, negated
 
 
 def _strange(item: Item) -> bool:
@@ -227,7 +244,8 @@ class _Look:
     minilm: object
     texts: list[Text]
     vectors: np.ndarray
-    nats: float
+    strange_name: float
+    negated: float
 
     @torch.inference_mode()
     def alone(self, item: Item) -> Seen:
@@ -242,7 +260,9 @@ class _Look:
             return Twice(whole, whole, seen.nats)
         batch = self.encoder.batch([replace(seen.item, passages=(sentence,), target="", gold=())])
         second = self.model.encode(batch.source).selection[0, NULL]
-        return Twice(whole, float(log_odds(second)), seen.nats)
+        single = len(seen.item.passages) == 1 and unmatched(seen.item.question, sentence.text)
+        nats = seen.nats + (self.negated if single else 0.0)
+        return Twice(whole, float(log_odds(second)), nats)
 
     def _sentence(self, item: Item, number: int) -> Text | None:
         """The sentence of this number, from 1 through all passages, as a passage."""
@@ -291,7 +311,7 @@ class _Look:
             passage,
             own[np.maximum(sentence - 1, 0)],
             spots,
-            self.nats if _strange(item) else 0.0,
+            self.strange_name if _strange(item) else 0.0,
         )
 
 

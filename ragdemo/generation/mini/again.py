@@ -21,13 +21,21 @@ if TYPE_CHECKING:
     from ragdemo.generation.mini.generator import MiniGenerator
 
 
-def not_here(generator: MiniGenerator, rows: Sequence[Row], encoded: Encoded) -> Tensor:
-    """[B] p("not here"): the log odds of the passages as they are, and of their likeliest sentence
-    without its neighbours, weighed as `generator.facts` says."""
+def hear(generator: MiniGenerator, rows: Sequence[Row], encoded: Encoded) -> None:
+    """Tell each row its p("not here")."""
+    best = likeliest(encoded).tolist()
+    for row, null, sentence in zip(rows, _twice(generator, rows, encoded, best), best, strict=True):
+        row.hear(float(null), sentence)
+
+
+def _twice(
+    generator: MiniGenerator, rows: Sequence[Row], encoded: Encoded, best: Sequence[int]
+) -> Tensor:
+    """[B] p("not here"): the log odds of the passages as they are, and of their likeliest sentence,
+    `best` of each row, without its neighbours, weighed as `generator.facts` says."""
     first = encoded.selection[:, NULL]
     facts = generator.facts
     shares = [facts.again if len(row.texts) > 1 else facts.again_alone for row in rows]
-    best = likeliest(encoded).tolist()
     twice = [n for n, row in enumerate(rows) if row.texts and best[n] != NULL and shares[n]]
     if not twice:
         return first.exp()

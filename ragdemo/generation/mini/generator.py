@@ -17,7 +17,7 @@ from ragdemo.embedding import Encoder, native_bf16
 from ragdemo.errors import LimitReached, ModelUnavailable
 from ragdemo.generation.base import Step, check_batch, stop_if
 from ragdemo.generation.mini import source as src
-from ragdemo.generation.mini.again import not_here
+from ragdemo.generation.mini.again import hear
 from ragdemo.generation.mini.choosing import OPENERS, Asker
 from ragdemo.generation.mini.decode import TINY, pieces, text_log_likelihoods
 from ragdemo.generation.mini.model import AROUND, NULL, Encoded, log_likelihood
@@ -153,14 +153,13 @@ class MiniGenerator:
         for row in reading:
             row.read_in()
         encoded = self._encode(reading)
-        nulls = not_here(self, reading, encoded)
+        hear(self, reading, encoded)
         read = time.monotonic() - begun
         drafts: list[tuple[Row, Draft]] = []
         places: list[int] = []  # of each draft's row in the batch
         for place, number in enumerate(waiting):
             row = rows[number]
             row.number, row.read = number, read
-            row.hear(float(nulls[place]))
             if row.refusing:
                 row.refuse()
                 yield Step(number, REFUSAL, row.answer("refused", begun))
@@ -236,8 +235,7 @@ class MiniGenerator:
             for row in rows:
                 row.read_in()
             encoded = self._encode(rows)
-            for row, null in zip(rows, not_here(self, rows, encoded).tolist(), strict=True):
-                row.hear(null)
+            hear(self, rows, encoded)
             encoded = self._model.focused(encoded, likeliest(encoded))
             stop_if(cancelled)
             places = [list(different).index(id(p)) for p in prompts[part]]

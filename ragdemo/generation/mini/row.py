@@ -15,6 +15,7 @@ from ragdemo.generation.mini.choosing import Chooser, WholeWords
 from ragdemo.generation.mini.model import NULL, Encoded
 from ragdemo.generation.mini.prior import Candidates
 from ragdemo.generation.mini.surface import Place, Writer
+from ragdemo.generation.negation import unmatched
 from ragdemo.generation.strange import shifted, strange
 from ragdemo.types import Answer, Chunk, Decoding, Prompt
 
@@ -127,17 +128,30 @@ class Row:
     def sentence(self, number: int) -> src.Passage:
         """The sentence of this number, from 1 through the row, laid out without its neighbours."""
         asked, bodies = self._tokens
+        passage, place = self._locate(number)
+        text, title = bodies[passage]
+        return src.passage("answer", asked, text.only(place), title)
+
+    def said(self, number: int) -> str:
+        """Its text."""
+        passage, place = self._locate(number)
+        span = self._tokens[1][passage][0].spans[place]
+        return self.texts[passage][0][span.start : span.end]
+
+    def _locate(self, number: int) -> tuple[int, int]:
         if (place := src.locate(self.laid, number)) is None:
             raise ValueError("the row has no such sentence")
-        text, title = bodies[place[0]]
-        return src.passage("answer", asked, text.only(place[1]), title)
+        return place
 
-    def hear(self, null: float) -> None:
-        """p("not here"), from what the network makes of it and the names asked for."""
-        said = (part for pair in self.texts for part in pair)
-        nats = self.generator.facts.strange_name
-        asked = bool(self.texts) and nats and strange(self.prompt.question, said)
-        self.null = shifted(null, nats if asked else 0.0)
+    def hear(self, null: float, best: int) -> None:
+        """p("not here"): what the network makes of it, and the question's words beside those of the
+        passages and of their sentence number `best`."""
+        facts, question, nats = self.generator.facts, self.prompt.question, 0.0
+        if self.texts and strange(question, (part for pair in self.texts for part in pair)):
+            nats += facts.strange_name
+        if len(self.texts) == 1 and best != NULL and unmatched(question, self.said(best)):
+            nats += facts.negated
+        self.null = shifted(null, nats)
 
     def begin(self, selection: torch.Tensor, tokens: Sequence[int]) -> None:
         """Decide which sentences to write from; `selection` [S] is log p of each, `tokens` are the
