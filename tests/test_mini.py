@@ -15,6 +15,7 @@ from samples import encoder, handbook, hit, mini
 
 from ragdemo.generation import strange
 from ragdemo.generation.base import run
+from ragdemo.generation.contrary import OPPOSITES, contrary
 from ragdemo.generation.mini import FOLDER, REFUSAL, MiniGenerator
 from ragdemo.generation.mini import source as src
 from ragdemo.generation.mini.again import hear, log_odds
@@ -25,7 +26,6 @@ from ragdemo.generation.mini.prior import Candidates, Prior
 from ragdemo.generation.mini.row import Row, likeliest
 from ragdemo.generation.mini.surface import Place, Writer
 from ragdemo.generation.mini.weights import load, quantise, save
-from ragdemo.generation.negation import unmatched
 from ragdemo.pipeline import retrieve
 from ragdemo.text import sentences
 from ragdemo.types import Copied, Decoding
@@ -226,17 +226,25 @@ def test_a_strange_name_makes_the_model_less_sure():
         ("Who may drive?", "Staff under 21 may not drive.", False),
         ("What does the notice on knots say?", "It says nothing.", False),
         ("What does the notice say?", "Northern staff notified us.", False),
+        ("Who lost the battle?", "The Normans won the battle.", True),
+        ("Who lost the battle?", "The Normans won what others lost.", False),
+        ("Which is the smallest empire?", "The Inca empire is the largest.", True),
+        ("Which is the smallest empire?", "The Inca empire is old.", False),
     ],
 )
-def test_a_question_negates_and_the_sentence_does_not(question, sentence, expected):
-    assert unmatched(question, sentence) is expected
+def test_a_sentence_says_the_contrary_of_the_question(question, sentence, expected):
+    assert contrary(question, sentence) is expected
 
 
-def test_a_negation_that_nothing_matches_makes_the_model_less_sure():
+def test_opposites_go_both_ways():
+    assert all(word in OPPOSITES[other] for word in [*OPPOSITES] for other in OPPOSITES[word])
+
+
+def test_a_contrary_sentence_makes_the_model_less_sure():
     exact = MiniGenerator(bf16=False)
 
     def odds(question, hits, nats) -> float:
-        exact.facts = replace(exact.facts, negated=nats)
+        exact.facts = replace(exact.facts, contrary=nats)
         asked = exact.prompt(question, hits, decoding=GREEDY)
         null = 1 - run(exact, [asked], [GREEDY])[0].confidence
         refusal = exact.log_likelihood([asked], [REFUSAL])[0]
@@ -251,8 +259,10 @@ def test_a_negation_that_nothing_matches_makes_the_model_less_sure():
     assert odds(said, [PHONE], 1.5) == pytest.approx(odds(said, [PHONE], 0.0))
 
 
-@pytest.mark.parametrize(("hits", "share"), [([PHONE], "again_alone"), ([LEAVE, PHONE], "again")])
-def test_the_sentence_that_seems_to_answer_is_read_once_more(hits, share):
+@pytest.mark.parametrize(
+    ("hits", "share", "read"), [([PHONE], "again_alone", 2), ([LEAVE, PHONE], "again", 1)]
+)
+def test_the_sentences_that_seem_to_answer_are_read_once_more(hits, share, read):
     exact = MiniGenerator(bf16=False)
     once = replace(exact.facts, again=0.0, again_alone=0.0, strange_name=0.0)
 
@@ -264,10 +274,13 @@ def test_the_sentence_that_seems_to_answer_is_read_once_more(hits, share):
         return math.log(null / (1 - null))
 
     whole = odds(hits)
-    sentence = odds([hit("A lost phone must be reported within 24 hours.", 2, "phones.md")])
-    assert abs(whole - sentence) > 0.1
+    said = ["A lost phone must be reported within 24 hours.", "Roaming costs £5.50 a day."]
+    alone = [odds([hit(text, 2, "phones.md")]) for text in said[:read]]
+    none = math.prod(1 / (1 + math.exp(-each)) for each in alone)  # neither answers
+    sentences = math.log(none / (1 - none))
+    assert abs(whole - sentences) > 0.1
     for part in (0.25, 1.0):
-        expected = (1 - part) * whole + part * sentence
+        expected = (1 - part) * whole + part * sentences
         assert odds(hits, **{share: part}) == pytest.approx(expected, abs=0.01)
     other = "again" if share == "again_alone" else "again_alone"
     assert odds(hits, **{other: 1.0}) == pytest.approx(whole)

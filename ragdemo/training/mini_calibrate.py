@@ -3,7 +3,7 @@
 - how much the cosines of passage and sentence weigh when the sentence is chosen;
 - from which p on the second likeliest sentence is added;
 - how much a name or number of the question that stands in no passage adds to "not here";
-- how much a question's "not" adds that the likeliest sentence of a passage alone does not share;
+- how much it adds that the likeliest sentence of a passage alone says the contrary;
 - how much a second reading of the likeliest sentence, on its own, counts in p("not here");
 - from which p("not here") on the answer is a refusal: one bar for several passages, where each adds
   its own "not here" to the sum and another may hold the answer, and one for a passage alone.
@@ -22,11 +22,11 @@ import numpy as np
 import torch
 
 from ragdemo.embedding import load_encoder
+from ragdemo.generation.contrary import contrary
 from ragdemo.generation.mini.again import log_odds
 from ragdemo.generation.mini.model import NULL, MiniModel
 from ragdemo.generation.mini.source import locate
 from ragdemo.generation.mini.weights import Facts
-from ragdemo.generation.negation import unmatched
 from ragdemo.generation.strange import shifted, strange, telling
 from ragdemo.training.mini_data import TRICKY, Item, Text, load, sentence_alone
 from ragdemo.training.mini_tensors import Tensors
@@ -69,10 +69,10 @@ class Seen:
         top = logits[counted].max()
         return np.where(counted, logits - top - np.log(np.exp(logits[counted] - top).sum()), -1e4)
 
-    def likeliest(self, weights: tuple[float, float]) -> int:
-        """Number of the likeliest sentence, from 1; NULL where there is none."""
+    def likeliest(self, weights: tuple[float, float], count: int = 1) -> list[int]:
+        """Numbers of the likeliest sentences, from 1."""
         mass = self._mass(weights)
-        return int(mass.argmax()) if len(mass) else NULL
+        return [int(n) for n in np.argsort(-mass)[:count] if mass[n]]
 
     def chosen(self, weights: tuple[float, float]) -> bool:
         """The likeliest sentence holds the answer."""
@@ -100,7 +100,7 @@ class Twice:
     """A question whose passages were read twice: log odds of "not here"."""
 
     whole: float
-    sentence: float  # of its likeliest sentence on its own
+    sentence: float  # of its likeliest sentences on their own
     nats: float
 
     def null(self, share: float) -> float:
@@ -128,10 +128,10 @@ def calibrate(model: MiniModel, facts: Facts, data: Path, say=print) -> Facts:
     texts = list(dict.fromkeys(texts))
     minilm = load_encoder()
     vectors = minilm.encode_passages([t.text for t in texts])
-    strange_name, negated = word_nats([*train, *held])
+    strange_name, contrary_nats = word_nats([*train, *held])
     say(f'a strange name or number in the question: {strange_name:+.2f} nats for "not here"')
-    say(f'a "not" in the question alone: {negated:+.2f} nats')
-    look = _Look(model, encoder, minilm, texts, vectors, strange_name, negated)
+    say(f"a sentence that says the contrary: {contrary_nats:+.2f} nats")
+    look = _Look(model, encoder, minilm, texts, vectors, strange_name, contrary_nats)
     five = [look.retrieved(i) for i in answerable]  # the gold one is among them, or it is not
     scores = {w: float(np.mean([s.chosen(w) for s in five])) for w in WEIGHTS}
     for (passage, sentence), score in scores.items():
@@ -166,7 +166,7 @@ def calibrate(model: MiniModel, facts: Facts, data: Path, say=print) -> Facts:
         passage_weight=weight[0],
         sentence_weight=weight[1],
         strange_name=round(strange_name, 2),
-        negated=round(negated, 2),
+        contrary=round(contrary_nats, 2),
         again=bars["beside others"][0],
         again_alone=bars["alone"][0],
         refuse_above=round(bars["beside others"][1], 3),
@@ -185,17 +185,17 @@ def alone(held: list[Item]) -> tuple[list[Item], list[Item]]:
 
 
 def word_nats(items: list[Item]) -> tuple[float, float]:
-    """Of a strange name and of an unmatched "not", from SQuAD's own questions, alone with their
+    """Of a strange name and of a contrary sentence, from SQuAD's own questions, alone with their
     paragraphs: the network never saw this counted, so those it was trained on serve as well."""
     counted: dict[bool, list[tuple[bool, bool]]] = {True: [], False: []}
     for item in items:
         if item.source in (TRICKY[0], QUESTIONED):
             sentence = sentence_alone(item).passages[0].text
-            seen = _strange(item), unmatched(item.question, sentence)
+            seen = _strange(item), contrary(item.question, sentence)
             counted[bool(item.target)].append(seen)
     told, untold = ([*zip(*counted[k], strict=True)] or [(), ()] for k in (True, False))
-    strange_name, negated = (telling(*both) for both in zip(told, untold, strict=True))
-    return strange_name, negated
+    strange_name, contrary_nats = (telling(*both) for both in zip(told, untold, strict=True))
+    return strange_name, contrary_nats
 
 
 def _strange(item: Item) -> bool:
@@ -245,7 +245,7 @@ class _Look:
     texts: list[Text]
     vectors: np.ndarray
     strange_name: float
-    negated: float
+    contrary: float
 
     @torch.inference_mode()
     def alone(self, item: Item) -> Seen:
@@ -255,14 +255,15 @@ class _Look:
     def twice(self, seen: Seen, weights: tuple[float, float]) -> Twice:
         null = math.log(max(seen.null(weights), 1e-9))
         whole = float(log_odds(torch.tensor(null)))
-        sentence = self._sentence(seen.item, seen.likeliest(weights))
-        if sentence is None:
+        numbers = seen.likeliest(weights, 2 if len(seen.item.passages) == 1 else 1)
+        said = [s for n in numbers if (s := self._sentence(seen.item, n)) is not None]
+        if not said:
             return Twice(whole, whole, seen.nats)
-        batch = self.encoder.batch([replace(seen.item, passages=(sentence,), target="", gold=())])
-        second = self.model.encode(batch.source).selection[0, NULL]
-        single = len(seen.item.passages) == 1 and unmatched(seen.item.question, sentence.text)
-        nats = seen.nats + (self.negated if single else 0.0)
-        return Twice(whole, float(log_odds(second)), nats)
+        bare = replace(seen.item, target="", gold=())
+        batch = self.encoder.batch([replace(bare, passages=(s,)) for s in said])
+        none = self.model.encode(batch.source).selection[:, NULL].sum()
+        single = len(seen.item.passages) == 1 and contrary(seen.item.question, said[0].text)
+        return Twice(whole, float(log_odds(none)), seen.nats + single * self.contrary)
 
     def _sentence(self, item: Item, number: int) -> Text | None:
         """The sentence of this number, from 1 through all passages, as a passage."""

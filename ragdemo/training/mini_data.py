@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ragdemo.errors import RagdemoError
+from ragdemo.generation.contrary import OPPOSITES
 from ragdemo.text import content_words, sentences, words
 from ragdemo.training.mini_pages import fill, read_pages
 from ragdemo.training.mini_tricks import QUESTIONED, read_questions, trick_rows
@@ -454,22 +455,6 @@ class Mixer:
 
 
 _NAME = re.compile(r"\b(?:[A-Z][\w'’-]+(?: [A-Z][\w'’-]+)*|\d[\d,.]*\d|\d)\b")
-_PAIRS = (
-    "first last|before after|most least|more fewer|highest lowest|largest smallest|oldest youngest|"
-    "north south|east west|northern southern|eastern western|begin end|start stop|open close|"
-    "increase decrease|increased decreased|minimum maximum|early late|earliest latest|old new|"
-    "male female|men women|public private|internal external|win lose|won lost|above below|"
-    "founded abolished|joined left|large small|long short|high low|rich poor|strong weak|"
-    "buy sell|cause prevent|caused prevented|allowed forbidden|always never|inside outside|"
-    "accepted rejected|gain lose|positive negative|major minor|common rare|likely unlikely|"
-    "possible impossible|true false|can cannot|did didn't|does doesn't|best worst|enter leave|"
-    "born killed|built destroyed|built demolished|created destroyed|parents children"
-)
-OPPOSITES: dict[str, list[str]] = defaultdict(list)
-for _pair in _PAIRS.split("|"):
-    _one, _other = _pair.split()
-    OPPOSITES[_one].append(_other)
-    OPPOSITES[_other].append(_one)
 
 
 def _look(name: str) -> tuple[bool, int]:

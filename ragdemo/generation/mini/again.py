@@ -1,4 +1,4 @@
-"""Whether a passage answers at all: the sentence that seems to, read once more on its own.
+"""Whether a passage answers at all: the sentences that seem to, read once more on their own.
 
 Beside its neighbours a sentence that shares a question's words is easily taken for its answer; on
 its own it shows what it lacks. (Reading twice before refusing: Zhang et al. 2021,
@@ -31,19 +31,34 @@ def hear(generator: MiniGenerator, rows: Sequence[Row], encoded: Encoded) -> Non
 def _twice(
     generator: MiniGenerator, rows: Sequence[Row], encoded: Encoded, best: Sequence[int]
 ) -> Tensor:
-    """[B] p("not here"): the log odds of the passages as they are, and of their likeliest sentence,
-    `best` of each row, without its neighbours, weighed as `generator.facts` says."""
+    """[B] p("not here"): the log odds of the passages as they are, and of what their likeliest
+    sentences say without their neighbours, weighed as `generator.facts` says."""
     first = encoded.selection[:, NULL]
     facts = generator.facts
-    shares = [facts.again if len(row.texts) > 1 else facts.again_alone for row in rows]
-    twice = [n for n, row in enumerate(rows) if row.texts and best[n] != NULL and shares[n]]
-    if not twice:
+    shares = torch.tensor([facts.again if len(r.texts) > 1 else facts.again_alone for r in rows])
+    reads = [
+        (n, number)
+        for n, row in enumerate(rows)
+        if row.texts and best[n] != NULL and shares[n]
+        for number in candidates(encoded.selection[n], len(row.texts))
+    ]
+    if not reads:
         return first.exp()
-    laid = [[rows[n].sentence(best[n])] for n in twice]
+    laid = [[rows[n].sentence(number)] for n, number in reads]
     second = generator._model.encode(src.batch(laid)).selection[:, NULL]
-    share = torch.tensor([shares[n] for n in twice])
-    both = (1 - share) * log_odds(first[twice]) + share * log_odds(second)
-    return first.exp().index_copy(0, torch.tensor(twice), torch.sigmoid(both))
+    places = torch.tensor([n for n, _ in reads])
+    # none of them answers: their log p add up
+    together = torch.zeros(len(rows)).index_add(0, places, second.float())
+    both = (1 - shares) * log_odds(first) + shares * log_odds(together)
+    again = torch.zeros(len(rows), dtype=torch.bool).index_fill(0, places, True)
+    return torch.where(again, torch.sigmoid(both), first.exp())
+
+
+def candidates(selection: Tensor, passages: int) -> list[int]:
+    """Numbers of the sentences to read again, from log p [S] of each: the likeliest, and of a
+    passage alone the next, where there is one."""
+    p, order = selection[1:].float().exp().sort(descending=True)
+    return [int(n) + 1 for n, at in zip(order[: 2 if passages == 1 else 1], p, strict=False) if at]
 
 
 def log_odds(log_p: Tensor) -> Tensor:

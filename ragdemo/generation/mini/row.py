@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ragdemo.generation.contrary import contrary
 from ragdemo.generation.mini import source as src
 from ragdemo.generation.mini.choosing import Chooser, WholeWords
 from ragdemo.generation.mini.model import NULL, Encoded
 from ragdemo.generation.mini.prior import Candidates
 from ragdemo.generation.mini.surface import Place, Writer
-from ragdemo.generation.negation import unmatched
 from ragdemo.generation.strange import shifted, strange
 from ragdemo.types import Answer, Chunk, Decoding, Prompt
 
@@ -149,8 +149,8 @@ class Row:
         facts, question, nats = self.generator.facts, self.prompt.question, 0.0
         if self.texts and strange(question, (part for pair in self.texts for part in pair)):
             nats += facts.strange_name
-        if len(self.texts) == 1 and best != NULL and unmatched(question, self.said(best)):
-            nats += facts.negated
+        if len(self.texts) == 1 and best != NULL and contrary(question, self.said(best)):
+            nats += facts.contrary
         self.null = shifted(null, nats)
 
     def begin(self, selection: torch.Tensor, tokens: Sequence[int]) -> None:

@@ -25,8 +25,8 @@ class Facts:
     refuse_above: float = 0.5  # p("not here") from which the answer is a refusal
     refuse_alone_above: float = 0.5  # the same, of a single passage
     strange_name: float = 0.0  # nats for "not here" where a name asked for stands in no passage
-    negated: float = 0.0  # the same, of a single passage, where only the question negates
-    again: float = 0.0  # share of the second reading, of a sentence on its own, in "not here"
+    contrary: float = 0.0  # the same where the sentence of a single passage says the contrary
+    again: float = 0.0  # share of the second reading, of sentences on their own, in "not here"
     again_alone: float = 0.0  # the same, of a single passage
     passage_weight: float = 0.0  # of a passage's cosine with the question, in choosing the sentence
     sentence_weight: float = 0.0  # of a sentence's own cosine
