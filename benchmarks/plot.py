@@ -14,8 +14,8 @@ def bars(title: str, labels: Sequence[str], values: Sequence[float], unit: str, 
     figure, axes = _axes(title, height=0.9 + 0.45 * len(labels))
     places = range(len(labels))
     drawn = axes.barh(places, values, color=[OURS, *[THEIRS] * (len(labels) - 1)])
-    labels = [f"{v:,.0f}" if v >= 100 else f"{v:.3g}" for v in values]
-    axes.bar_label(drawn, labels, padding=4)
+    said = [f"{v:,.0f}" if v >= 100 else f"{v:.3g}" for v in values]
+    axes.bar_label(drawn, said, padding=4)
     axes.set_yticks(places, labels)
     axes.invert_yaxis()
     axes.set_xlabel(unit)
