@@ -18,7 +18,7 @@ from ragdemo.generation.base import run
 from ragdemo.generation.contrary import OPPOSITES, contrary
 from ragdemo.generation.mini import FOLDER, REFUSAL, MiniGenerator
 from ragdemo.generation.mini import source as src
-from ragdemo.generation.mini.again import hear, log_odds
+from ragdemo.generation.mini.again import log_odds, not_here
 from ragdemo.generation.mini.choosing import WholeWords
 from ragdemo.generation.mini.decode import pieces
 from ragdemo.generation.mini.model import MiniModel, config, log_likelihood, mixture
@@ -162,8 +162,8 @@ def test_a_score_is_what_it_wrote_with():
         text = exact._tokenizer.decode(ids)
         assert exact._tokens([text])[0].ids.tolist() == ids
         with torch.inference_mode():
-            hear(exact, [row], encoded)
-        answers = math.log(1 - row.null) if hits else 0.0
+            null = float(not_here(exact, [row], encoded)[0])
+        answers = math.log(1 - null) if hits else 0.0
         (score,) = exact.log_likelihood([prompt], [text])
         assert score == pytest.approx(sum(chosen) + answers, abs=1e-3)
 

@@ -74,9 +74,10 @@ def _say(news: News) -> None:
         return
     held = news.points[-1].held
     loss = f"loss {news.losses[-1]:.3f}" if news.losses else "untrained"
+    left = "" if news.left is None else f", {news.left:.0f} s left"
     print(
         f"step {news.step:4d} of {news.of}  {loss}  {news.trained.watched} {held.mean:.3f} "
-        f"({held.low:.3f}-{held.high:.3f})  {news.seconds:.0f} s, {news.left:.0f} s left",
+        f"({held.low:.3f}-{held.high:.3f})  {news.seconds:.0f} s{left}",
         flush=True,
     )
 

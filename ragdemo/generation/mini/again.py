@@ -21,37 +21,30 @@ if TYPE_CHECKING:
     from ragdemo.generation.mini.generator import MiniGenerator
 
 
-def hear(generator: MiniGenerator, rows: Sequence[Row], encoded: Encoded) -> None:
-    """Tell each row its p("not here")."""
-    best = likeliest(encoded).tolist()
-    for row, null, sentence in zip(rows, _twice(generator, rows, encoded, best), best, strict=True):
-        row.hear(float(null), sentence)
-
-
-def _twice(
-    generator: MiniGenerator, rows: Sequence[Row], encoded: Encoded, best: Sequence[int]
-) -> Tensor:
-    """[B] p("not here"): the log odds of the passages as they are, and of what their likeliest
-    sentences say without their neighbours, weighed as `generator.facts` says."""
-    first = encoded.selection[:, NULL]
+def not_here(generator: MiniGenerator, rows: Sequence[Row], encoded: Encoded) -> Tensor:
+    """[B] p("not here"). The log odds are those of the passages as they are and of what their
+    likeliest sentences say without their neighbours, weighed as `generator.facts` says, and what
+    the words of the question tell."""
     facts = generator.facts
+    best = likeliest(encoded).tolist()
     shares = torch.tensor([facts.again if len(r.texts) > 1 else facts.again_alone for r in rows])
+    odds = log_odds(encoded.selection[:, NULL])
     reads = [
         (n, number)
         for n, row in enumerate(rows)
         if row.texts and best[n] != NULL and shares[n]
         for number in candidates(encoded.selection[n], len(row.texts))
     ]
-    if not reads:
-        return first.exp()
-    laid = [[rows[n].sentence(number)] for n, number in reads]
-    second = generator._model.encode(src.batch(laid)).selection[:, NULL]
-    places = torch.tensor([n for n, _ in reads])
-    # none of them answers: their log p add up
-    together = torch.zeros(len(rows)).index_add(0, places, second.float())
-    both = (1 - shares) * log_odds(first) + shares * log_odds(together)
-    again = torch.zeros(len(rows), dtype=torch.bool).index_fill(0, places, True)
-    return torch.where(again, torch.sigmoid(both), first.exp())
+    if reads:
+        laid = [[rows[n].sentence(number)] for n, number in reads]
+        second = generator._model.encode(src.batch(laid)).selection[:, NULL].float()
+        places = torch.tensor([n for n, _ in reads])
+        # none of them answers: their log p add up
+        together = torch.zeros(len(rows)).index_add(0, places, second)
+        read = torch.zeros(len(rows), dtype=torch.bool).index_fill(0, places, True)
+        odds = torch.where(read, (1 - shares) * odds + shares * log_odds(together), odds)
+    nats = torch.tensor([row.nats(number) for row, number in zip(rows, best, strict=True)])
+    return torch.sigmoid(odds + nats)
 
 
 def candidates(selection: Tensor, passages: int) -> list[int]:

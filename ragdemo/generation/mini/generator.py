@@ -17,7 +17,7 @@ from ragdemo.embedding import Encoder, native_bf16
 from ragdemo.errors import LimitReached, ModelUnavailable
 from ragdemo.generation.base import Step, check_batch, stop_if
 from ragdemo.generation.mini import source as src
-from ragdemo.generation.mini.again import hear
+from ragdemo.generation.mini.again import not_here
 from ragdemo.generation.mini.choosing import OPENERS, Asker
 from ragdemo.generation.mini.decode import TINY, pieces, text_log_likelihoods
 from ragdemo.generation.mini.model import AROUND, NULL, Encoded, log_likelihood
@@ -153,13 +153,13 @@ class MiniGenerator:
         for row in reading:
             row.read_in()
         encoded = self._encode(reading)
-        hear(self, reading, encoded)
+        nulls = not_here(self, reading, encoded).tolist()
         read = time.monotonic() - begun
         drafts: list[tuple[Row, Draft]] = []
         places: list[int] = []  # of each draft's row in the batch
         for place, number in enumerate(waiting):
             row = rows[number]
-            row.number, row.read = number, read
+            row.number, row.read, row.null = number, read, nulls[place]
             if row.refusing:
                 row.refuse()
                 yield Step(number, REFUSAL, row.answer("refused", begun))
@@ -235,7 +235,7 @@ class MiniGenerator:
             for row in rows:
                 row.read_in()
             encoded = self._encode(rows)
-            hear(self, rows, encoded)
+            nulls = not_here(self, rows, encoded).tolist()
             encoded = self._model.focused(encoded, likeliest(encoded))
             stop_if(cancelled)
             places = [list(different).index(id(p)) for p in prompts[part]]
@@ -243,7 +243,7 @@ class MiniGenerator:
             allowed = self._writable(prompts[part])
             written = text_log_likelihoods(self._model, encoded, wanted[part], allowed)
             for place, (prompt, text) in enumerate(zip(prompts[part], texts[part], strict=True)):
-                null = rows[places[place]].null
+                null = nulls[places[place]]
                 if prompt.used and text == REFUSAL:
                     scores.append(math.log(max(null, TINY)))
                 elif prompt.used:

@@ -16,7 +16,7 @@ from ragdemo.generation.mini.choosing import Chooser, WholeWords
 from ragdemo.generation.mini.model import NULL, Encoded
 from ragdemo.generation.mini.prior import Candidates
 from ragdemo.generation.mini.surface import Place, Writer
-from ragdemo.generation.strange import shifted, strange
+from ragdemo.generation.strange import strange
 from ragdemo.types import Answer, Chunk, Decoding, Prompt
 
 if TYPE_CHECKING:
@@ -143,15 +143,15 @@ class Row:
             raise ValueError("the row has no such sentence")
         return place
 
-    def hear(self, null: float, best: int) -> None:
-        """p("not here"): what the network makes of it, and the question's words beside those of the
+    def nats(self, best: int) -> float:
+        """What the words of the question add to the log odds of "not here", beside those of the
         passages and of their sentence number `best`."""
         facts, question, nats = self.generator.facts, self.prompt.question, 0.0
         if self.texts and strange(question, (part for pair in self.texts for part in pair)):
             nats += facts.strange_name
         if len(self.texts) == 1 and best != NULL and contrary(question, self.said(best)):
             nats += facts.contrary
-        self.null = shifted(null, nats)
+        return nats
 
     def begin(self, selection: torch.Tensor, tokens: Sequence[int]) -> None:
         """Decide which sentences to write from; `selection` [S] is log p of each, `tokens` are the

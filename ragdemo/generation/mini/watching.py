@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ragdemo.generation.mini.again import hear
+from ragdemo.generation.mini.again import not_here
 from ragdemo.generation.mini.decode import pieces
 from ragdemo.generation.mini.model import SEP
 from ragdemo.generation.mini.row import Draft, Row
@@ -27,7 +27,7 @@ def watched(generator: MiniGenerator, prompt: Prompt, decoding: Decoding) -> tup
     row = Row(generator, prompt, decoding)
     row.read_in()
     encoded = generator._encode([row])
-    hear(generator, [row], encoded)
+    row.null = float(not_here(generator, [row], encoded))
     if row.refusing:
         return ()
     row.begin(encoded.selection[0], encoded.tokens[0].tolist())
