@@ -23,7 +23,7 @@ import torch
 
 from ragdemo.embedding import load_encoder
 from ragdemo.generation.contrary import contrary
-from ragdemo.generation.mini.again import log_odds
+from ragdemo.generation.mini.again import log_odds, read_again
 from ragdemo.generation.mini.model import NULL, MiniModel
 from ragdemo.generation.mini.source import locate
 from ragdemo.generation.mini.weights import Facts
@@ -193,8 +193,8 @@ def word_nats(items: list[Item]) -> tuple[float, float]:
             sentence = sentence_alone(item).passages[0].text
             seen = _strange(item), contrary(item.question, sentence)
             counted[bool(item.target)].append(seen)
-    told, untold = ([*zip(*counted[k], strict=True)] or [(), ()] for k in (True, False))
-    strange_name, contrary_nats = (telling(*both) for both in zip(told, untold, strict=True))
+    strange_name = telling(*([seen for seen, _ in counted[told]] for told in (True, False)))
+    contrary_nats = telling(*([seen for _, seen in counted[told]] for told in (True, False)))
     return strange_name, contrary_nats
 
 
@@ -255,7 +255,7 @@ class _Look:
     def twice(self, seen: Seen, weights: tuple[float, float]) -> Twice:
         null = math.log(max(seen.null(weights), 1e-9))
         whole = float(log_odds(torch.tensor(null)))
-        numbers = seen.likeliest(weights, 2 if len(seen.item.passages) == 1 else 1)
+        numbers = seen.likeliest(weights, read_again(len(seen.item.passages)))
         said = [s for n in numbers if (s := self._sentence(seen.item, n)) is not None]
         if not said:
             return Twice(whole, whole, seen.nats)

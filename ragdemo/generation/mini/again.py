@@ -51,7 +51,12 @@ def candidates(selection: Tensor, passages: int) -> list[int]:
     """Numbers of the sentences to read again, from log p [S] of each: the likeliest, and of a
     passage alone the next, where there is one."""
     p, order = selection[1:].float().exp().sort(descending=True)
-    return [int(n) + 1 for n, at in zip(order[: 2 if passages == 1 else 1], p, strict=False) if at]
+    return [int(n) + 1 for n, at in zip(order[: read_again(passages)], p, strict=False) if at]
+
+
+def read_again(passages: int) -> int:
+    """How many sentences of so many passages are read again at most."""
+    return 2 if passages == 1 else 1
 
 
 def log_odds(log_p: Tensor) -> Tensor:
