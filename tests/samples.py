@@ -8,10 +8,10 @@ from ragdemo.embedding import Encoder, load_encoder
 from ragdemo.generation.mini import MiniGenerator
 from ragdemo.loading import load, read_folder
 from ragdemo.pipeline import build
+from ragdemo.samples import SAMPLE_DOCS
 from ragdemo.types import Chunk, Hit
 
 ROOT = Path(__file__).parents[1]
-SAMPLE_DOCS = ROOT / "sample_docs"
 
 LEAVE = b"""# Annual leave
 

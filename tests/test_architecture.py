@@ -15,7 +15,7 @@ LAYERS = [
     {"loading", "chunking", "embedding", "stores", "prompts", "generation"},
     {"corpus"},
     {"retrieval", "fusion", "grounding", "serving"},
-    {"pipeline", "report"},
+    {"pipeline", "report", "samples"},
     {"anatomy", "evaluation", "training"},
     {"experiments"},
     {"ui"},

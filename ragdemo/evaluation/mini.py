@@ -26,6 +26,7 @@ from ragdemo.evaluation.ranking import gold_page_at
 from ragdemo.generation.base import Step
 from ragdemo.generation.mini import FOLDER, MiniGenerator
 from ragdemo.grounding import support
+from ragdemo.samples import SAMPLE_DOCS
 from ragdemo.training.mini_data import read
 from ragdemo.types import Answer, Chunk, Decoding, Hit
 
@@ -294,7 +295,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="ragdemo eval mini", description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", type=Path, default=FOLDER)
-    parser.add_argument("--docs", type=Path, default=FOLDER.parents[2] / "sample_docs")
+    parser.add_argument("--docs", type=Path, default=SAMPLE_DOCS)
     parser.add_argument("--limit", type=int, default=300)
     parser.add_argument("--only", nargs="*", default=None, help="squad nq refusals samples times")
     parser.add_argument("--card", type=Path, help="write the table into this file")

@@ -26,10 +26,10 @@ from ragdemo.evaluation.remembering import Remembering
 from ragdemo.evaluation.sets import SETS, EvalSet, load_set
 from ragdemo.evaluation.table import Measured, table
 from ragdemo.retrieval import RETRIEVERS, Retriever, create
+from ragdemo.samples import SAMPLE_DOCS
 from ragdemo.text import STOP_WORDS
 
 SEED = 20
-SAMPLE_DOCS = Path(__file__).parents[2] / "sample_docs"
 PACKAGES = ("torch", "sentence-transformers", "faiss-cpu", "bm25s", "PyStemmer", "scikit-learn")
 SLOW = ("reranked", "hyde", "phrasings")  # each question costs passes through a model
 SLOW_DEPTH = 30  # hits asked of them: as many as the re-ranker reads anyway

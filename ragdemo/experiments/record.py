@@ -8,8 +8,7 @@ from pathlib import Path
 
 from ragdemo.experiments import EXPERIMENTS, RECORDED, to_json
 from ragdemo.experiments.lab import Lab
-
-SAMPLES = Path(__file__).resolve().parents[2] / "sample_docs"
+from ragdemo.samples import SAMPLE_DOCS
 
 
 def main(argv: Sequence[str]) -> int:
@@ -28,7 +27,7 @@ def main(argv: Sequence[str]) -> int:
     from ragdemo.pipeline import build
 
     encoder = load_encoder()
-    lab = Lab(build(read_folder(SAMPLES), encoder), create("mini", encoder=encoder))
+    lab = Lab(build(read_folder(SAMPLE_DOCS), encoder), create("mini", encoder=encoder))
     names = [given.only] if given.only else list(EXPERIMENTS)
     return 0 if run_all(lab, names, given.out if given.do == "record" else None) else 1
 

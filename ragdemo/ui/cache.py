@@ -26,11 +26,10 @@ from ragdemo.generation.base import Generator
 from ragdemo.generation.hub import MOST_BYTES, TIMEOUT, permit
 from ragdemo.loading import load_many, read_folder
 from ragdemo.retrieval.reranked import CrossEncoderScorer, QuestionLikelihood, Scorer
+from ragdemo.samples import SAMPLE_DOCS, stored
 from ragdemo.serving import SharedEncoder, SharedGenerator
 from ragdemo.settings import Chunking
 from ragdemo.types import Chunk, Document
-
-SAMPLES = Path(__file__).resolve().parents[2] / "sample_docs"
 
 
 class Judge:
@@ -70,9 +69,14 @@ class Shared:
             self.stage, self.share = "Loading the generator that writes answers", 0.35
             self.generator = SharedGenerator(create("mini", encoder=self.encoder))
             self.judge = QuestionLikelihood(self.generator)
-            self.stage, self.share = "Reading the sample documents", 0.5
-            self._read()
-            self.indexed(Chunking(), self._told)
+            self.stage, self.share = "Opening the index of the sample documents", 0.9
+            if ready := stored(self.encoder):
+                self.documents, self.files = list(ready.documents.values()), ready.originals
+                self._indexed[ready.chunking] = ready
+            else:
+                self.stage, self.share = "Reading the sample documents", 0.5
+                self._read()
+                self.indexed(Chunking(), self._told)
             # Streamlit collects garbage after every script, under the interpreter's lock: what
             # libraries and models have put there for good is looked through no more
             gc.collect()
@@ -88,7 +92,7 @@ class Shared:
             self.ready.set()
 
     def _read(self) -> None:
-        held = list(read_folder(SAMPLES))
+        held = list(read_folder(SAMPLE_DOCS))
         data = dict(held)
         for number, loaded in enumerate(load_many(held), start=1):
             self.share = 0.5 + 0.2 * number / len(held)
@@ -215,7 +219,7 @@ def dpr(questions: str, passages: str) -> Encoder:
 @st.cache_resource(show_spinner=False)
 def sample_set() -> list[Question]:
     """The questions that come with the sample documents."""
-    return sample_questions(SAMPLES)
+    return sample_questions(SAMPLE_DOCS)
 
 
 @st.cache_resource(show_spinner=False)
