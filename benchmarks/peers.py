@@ -1,6 +1,6 @@
 """The same PDFs and the same MiniLM through ragdemo and four libraries, each by its quick start.
 
-    pip install -r benchmarks/requirements.txt
+    pip install -r requirements.txt -r benchmarks/requirements.txt
     pip install --no-deps -r benchmarks/requirements-llama-index.txt
     python benchmarks/peers.py --out DIR                   the table, and ingest.svg in DIR
     python benchmarks/peers.py --long 5 --rounds 1         a rehearsal

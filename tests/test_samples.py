@@ -14,6 +14,7 @@ from ragdemo import samples
 from ragdemo.corpus import Corpus
 from ragdemo.settings import Chunking
 from ragdemo.types import Document
+from ragdemo.ui import cache
 
 ANEW = "python -m ragdemo index --docs sample_docs --out sample_docs/index.zip"
 
@@ -80,3 +81,15 @@ def test_a_changed_file_is_noticed(tmp_path, monkeypatch):
     with (folder / "benefits-summary.md").open("a") as file:
         file.write("\nThe canteen is closed on Fridays.\n")
     assert samples.stored(encoder()) is None
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["opened", "read and embedded"])
+def test_a_start_has_the_samples_with_the_index_and_without(monkeypatch, there):
+    if not there:
+        monkeypatch.setattr(cache, "stored", lambda encoder: None)
+    shared = cache.Shared()
+    assert shared.ready.wait(300)
+    assert shared.problem is None
+    assert shared.indexed(Chunking()).chunks == handbook().chunks
+    assert shared.files == handbook().originals
+    assert [d.name for d in shared.documents] == [d.name for d in handbook().documents.values()]
