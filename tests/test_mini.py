@@ -230,6 +230,15 @@ def test_a_strange_name_makes_the_model_less_sure():
         ("Who lost the battle?", "The Normans won what others lost.", False),
         ("Which is the smallest empire?", "The Inca empire is the largest.", True),
         ("Which is the smallest empire?", "The Inca empire is old.", False),
+        ("Which graphs are unconnected?", "Such graphs are connected.", True),
+        ("How are packets irregularly sent?", "Packets are sent at regular times.", True),
+        ("Which graphs are connected?", "Graphs that are unconnected are rare.", False),
+        ("Where did non-Arab groups meet?", "Arab groups met in Cairo.", True),
+        ("Who is unable to drive?", "Staff over 21 may drive.", True),
+        ("Who is unable to drive?", "Staff under 21 failed the test.", False),
+        ("What is the least common error?", "Typing is a common error.", True),
+        ("What is the least common error?", "Rarely somebody types 0 for O.", False),
+        ("Who has at least two keys?", "The porter has two keys.", False),
     ],
 )
 def test_a_sentence_says_the_contrary_of_the_question(question, sentence, expected):
@@ -264,7 +273,7 @@ def test_a_contrary_sentence_makes_the_model_less_sure():
 )
 def test_the_sentences_that_seem_to_answer_are_read_once_more(hits, share, read):
     exact = MiniGenerator(bf16=False)
-    once = replace(exact.facts, again=0.0, again_alone=0.0, strange_name=0.0)
+    once = replace(exact.facts, again=0.0, again_alone=0.0, before_alone=0.0, strange_name=0.0)
 
     def odds(passages, **changes) -> float:
         exact.facts = replace(once, **changes)
@@ -284,6 +293,36 @@ def test_the_sentences_that_seem_to_answer_are_read_once_more(hits, share, read)
         assert odds(hits, **{share: part}) == pytest.approx(expected, abs=0.01)
     other = "again" if share == "again_alone" else "again_alone"
     assert odds(hits, **{other: 1.0}) == pytest.approx(whole)
+
+
+def test_the_likeliest_of_a_passage_alone_is_read_with_the_one_before_it():
+    exact = MiniGenerator(bf16=False)
+    once = replace(exact.facts, again=0.0, again_alone=0.0, before_alone=0.0, strange_name=0.0)
+    two = "A lost phone must be reported within 24 hours. Roaming costs £5.50 a day."
+    after = " A day abroad costs £20 for a meal and £90 for a room."
+
+    def odds(text, **changes) -> float:
+        exact.facts = replace(once, **changes)
+        question = "How much is roaming?"
+        asked = exact.prompt(question, [hit(text, 2, "phones.md")], decoding=GREEDY)
+        null = math.exp(exact.log_likelihood([asked], [REFUSAL])[0])
+        return math.log(null / (1 - null))
+
+    whole, read = odds(two + after), odds(two)
+    assert abs(whole - read) > 0.1
+    for part in (0.25, 1.0):
+        expected = (1 - part) * whole + part * read
+        assert odds(two + after, before_alone=part) == pytest.approx(expected, abs=0.01)
+    # the first sentence has none before it
+    first = "A trip abroad is approved by Priya Raman."
+    assert odds(first, before_alone=1.0) == pytest.approx(odds(first), abs=0.01)
+    several = [hit(two, 1, "phones.md"), LEAVE]  # it is said of a passage alone
+    asked = exact.prompt("How much is roaming?", several, decoding=GREEDY)
+    nulls = []
+    for share in (0.0, 1.0):
+        exact.facts = replace(once, before_alone=share)
+        nulls += exact.log_likelihood([asked], [REFUSAL])
+    assert nulls[0] == pytest.approx(nulls[1])
 
 
 @given(st.floats(-14, -1e-6))

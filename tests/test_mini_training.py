@@ -12,7 +12,7 @@ import torch
 from ragdemo.errors import RagdemoError
 from ragdemo.training.loop import Progress, Run, rate
 from ragdemo.training.mini import Draws, Stage, losses, optimiser_of, start_model, train
-from ragdemo.training.mini_calibrate import choose_threshold
+from ragdemo.training.mini_calibrate import choose_threshold, recognised_near
 from ragdemo.training.mini_data import (
     Item,
     Mixer,
@@ -257,10 +257,25 @@ def test_frozen_layers_stay_and_the_others_learn(data, tmp_path):
 
 
 def test_the_bar_of_refusal_lets_no_more_pass_than_allowed():
-    answerable = np.linspace(0, 0.9, 91).tolist()
+    answerable = np.linspace(0, 0.9, 91)
     bar = choose_threshold("", answerable, [0.95] * 20 + [0.2] * 5, 0.1, lambda line: None)
-    assert np.mean(np.array(answerable) > bar) <= 0.1
-    assert 0.8 <= bar < 0.95
+
+    def wrong(bar: float) -> float:  # with the standard error of a share of 91
+        share = np.mean(answerable > bar)
+        return share + (share * (1 - share) / 91) ** 0.5
+
+    assert wrong(bar) <= 0.1 < wrong(bar - 0.0101)  # and the bar below lets more pass
+    assert choose_threshold("", [0.99] * 9, [1.0], 0.1, lambda line: None) == 0.98  # the highest
+
+
+def test_recognised_about_the_bar_is_the_curve_there():
+    even = np.linspace(0, 1, 1001)
+    # for an even spread w of the answerable lie above 1 - w, and 0.2 + w of one shifted by 0.2
+    assert recognised_near(even, even + 0.2, 0.2) == pytest.approx(0.4, abs=2e-3)
+    assert recognised_near(even, even, 0.06) == pytest.approx(0.06, abs=2e-3)
+    assert recognised_near(even, even + 2, 0.2) == 1.0
+    # what happens far from the bar does not count
+    assert recognised_near(even, np.where(even > 0.5, even, 0), 0.2) == pytest.approx(0.2, abs=2e-3)
 
 
 def test_a_sentence_alone_is_the_one_that_answers_or_seems_to():

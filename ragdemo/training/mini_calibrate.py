@@ -4,7 +4,8 @@
 - from which p on the second likeliest sentence is added;
 - how much a name or number of the question that stands in no passage adds to "not here";
 - how much it adds that the likeliest sentence of a passage alone says the contrary;
-- how much a second reading of the likeliest sentence, on its own, counts in p("not here");
+- how much a second reading of the likeliest sentences, on their own, counts in p("not here");
+- how much a third one does, of the likeliest of a passage alone with the one before it;
 - from which p("not here") on the answer is a refusal: one bar for several passages, where each adds
   its own "not here" to the sum and another may hold the answer, and one for a passage alone.
 
@@ -45,6 +46,7 @@ PLAIN = (QUESTIONED, "qed_train")  # people who read the article, and people who
 QUESTIONS = 125  # of each
 OF_AN_ARTICLE = 90  # plain questions; refusals differ more between articles than within one
 AGAIN = (0.0, 0.25, 0.5, 0.75)
+BEFORE = (0.0, 0.25)  # of a passage alone
 FEWEST = 50
 
 
@@ -97,16 +99,18 @@ class Seen:
 
 @dataclass
 class Twice:
-    """A question whose passages were read twice: log odds of "not here"."""
+    """A question whose passages were read more than once: log odds of "not here"."""
 
     whole: float
     sentence: float  # of its likeliest sentences on their own
+    before: float  # of the likeliest with the sentence before it; `whole` where there are several
     nats: float
 
-    def null(self, share: float) -> float:
-        """p("not here") with this share of the sentence's reading."""
-        both = (1 - share) * self.whole + share * self.sentence
-        return shifted(1 / (1 + math.exp(-both)), self.nats)
+    def null(self, shares: tuple[float, float]) -> float:
+        """p("not here") with these shares of the sentences' readings."""
+        again, before = shares
+        odds = (1 - again - before) * self.whole + again * self.sentence + before * self.before
+        return shifted(1 / (1 + math.exp(-odds)), self.nats)
 
 
 def calibrate(model: MiniModel, facts: Facts, data: Path, say=print) -> Facts:
@@ -145,22 +149,28 @@ def calibrate(model: MiniModel, facts: Facts, data: Path, say=print) -> Facts:
     without += [look.retrieved(i) for i in silent]
     plain, tricky = alone(pool)
     cases = {
-        "beside others": ([s for s in five if s.gold.any()], [s for s in without if s], MOST_WRONG),
+        "beside others": (
+            [s for s in five if s.gold.any()],
+            [s for s in without if s],
+            [(a, 0.0) for a in AGAIN],
+            MOST_WRONG,
+        ),
         "alone": (
             [look.alone(i) for i in plain],
             [look.alone(i) for i in tricky],
+            [(a, b) for a in AGAIN for b in BEFORE],
             MOST_WRONG_ALONE,
         ),
     }
     bars = {}
-    for name, (told, untold, most) in cases.items():
+    for name, (told, untold, tried, most) in cases.items():
         told, untold = ([look.twice(s, weight) for s in part] for part in (told, untold))
-        areas = {a: area([t.null(a) for t in told], [t.null(a) for t in untold]) for a in AGAIN}
-        curve = ", ".join(f"{a:.2f} {value:.3f}" for a, value in areas.items())
-        say(f"{name}, by what a second reading counts, area under the curve: {curve}")
-        again = max(areas, key=areas.get)
-        null = ([t.null(again) for t in part] for part in (told, untold))
-        bars[name] = again, choose_threshold(name, *null, most, say)
+        null = {s: ([t.null(s) for t in told], [t.null(s) for t in untold]) for s in tried}
+        near = {shares: recognised_near(*both, most) for shares, both in null.items()}
+        curve = ", ".join(f"{a:.2f} + {b:.2f} {value:.3f}" for (a, b), value in near.items())
+        say(f"{name}, by what further readings count, recognised about the bar: {curve}")
+        shares = max(near, key=near.get)
+        bars[name] = *shares, choose_threshold(name, *null[shares], most, say)
     return replace(
         facts,
         passage_weight=weight[0],
@@ -169,8 +179,9 @@ def calibrate(model: MiniModel, facts: Facts, data: Path, say=print) -> Facts:
         contrary=round(contrary_nats, 2),
         again=bars["beside others"][0],
         again_alone=bars["alone"][0],
-        refuse_above=round(bars["beside others"][1], 3),
-        refuse_alone_above=round(bars["alone"][1], 3),
+        before_alone=bars["alone"][1],
+        refuse_above=round(bars["beside others"][2], 3),
+        refuse_alone_above=round(bars["alone"][2], 3),
         second_above=round(second, 3),
     )
 
@@ -216,20 +227,28 @@ def _even(items: list[Item], rng: random.Random) -> list[Item]:
     return [i for of in by_title.values() for i in rng.sample(of, min(OF_AN_ARTICLE, len(of)))]
 
 
-def area(answerable: list[float], silent: list[float]) -> float:
-    """Under the ROC curve: how often an unanswerable question has the higher p("not here")."""
-    yes, no = np.array(answerable)[None], np.array(silent)[:, None]
-    return float((no > yes).mean() + (no == yes).mean() / 2)
+def recognised_near(answerable: list[float], silent: list[float], most_wrong: float) -> float:
+    """Share of unanswerable questions recognised while about `most_wrong` of the answerable ones,
+    three to five quarters of it, are refused: the mean over that stretch of the curve, since one
+    point of it moves with every question."""
+    wrong = np.linspace(0.75, 1.25, 11) * most_wrong
+    bars = np.quantile(np.array(answerable), 1 - wrong)
+    return float((np.array(silent)[:, None] > bars).mean())
 
 
 def choose_threshold(
     name: str, answerable: list[float], silent: list[float], most_wrong: float, say
 ) -> float:
     """From p("not here") of answerable and of unanswerable questions: the bar that recognises most
-    of these and refuses at most `most_wrong` of those."""
+    of these and refuses at most `most_wrong` of those. So that it holds for other questions too,
+    not on the very ones it was set by, the share refused may reach that with a standard error."""
     yes, no = np.array(answerable), np.array(silent)
-    allowed = float(np.quantile(yes, 1 - most_wrong))
-    best = next((t for t in np.linspace(0.02, 0.98, 97) if t >= allowed), 0.98)
+
+    def wrong(bar: float) -> float:
+        share = float((yes > bar).mean())
+        return share + math.sqrt(share * (1 - share) / len(yes))
+
+    best = next((t for t in np.linspace(0.02, 0.98, 97) if wrong(t) <= most_wrong), 0.98)
     say(
         f"{name}, refuse above {best:.2f}: {(no > best).mean():.0%} of {len(no)} unanswerable "
         f"recognised, {(yes > best).mean():.0%} of {len(yes)} answerable wrongly refused"
@@ -258,20 +277,26 @@ class _Look:
         numbers = seen.likeliest(weights, read_again(len(seen.item.passages)))
         said = [s for n in numbers if (s := self._sentence(seen.item, n)) is not None]
         if not said:
-            return Twice(whole, whole, seen.nats)
+            return Twice(whole, whole, whole, seen.nats)
+        single = len(seen.item.passages) == 1
+        after_one = [self._sentence(seen.item, numbers[0], before=1)] if single else []
         bare = replace(seen.item, target="", gold=())
-        batch = self.encoder.batch([replace(bare, passages=(s,)) for s in said])
-        none = self.model.encode(batch.source).selection[:, NULL].sum()
-        single = len(seen.item.passages) == 1 and contrary(seen.item.question, said[0].text)
-        return Twice(whole, float(log_odds(none)), seen.nats + single * self.contrary)
+        batch = self.encoder.batch([replace(bare, passages=(s,)) for s in (*said, *after_one)])
+        none = self.model.encode(batch.source).selection[:, NULL]
+        alone = float(log_odds(none[: len(said)].sum()))
+        before = float(log_odds(none[-1])) if single else whole
+        says_contrary = single and contrary(seen.item.question, said[0].text)
+        return Twice(whole, alone, before, seen.nats + says_contrary * self.contrary)
 
-    def _sentence(self, item: Item, number: int) -> Text | None:
-        """The sentence of this number, from 1 through all passages, as a passage."""
+    def _sentence(self, item: Item, number: int, before: int = 0) -> Text | None:
+        """The sentence of this number, from 1 through all passages, as a passage; with so many of
+        its own passage before it."""
         rows, bodies = self.encoder.rows(item)
         if (place := locate(rows, number)) is None:
             return None
-        text, span = item.passages[place[0]], bodies[place[0]].spans[place[1]]
-        return replace(text, text=text.text[span.start : span.end])
+        text, spans = item.passages[place[0]], bodies[place[0]].spans
+        start = spans[max(0, place[1] - before)].start
+        return replace(text, text=text.text[start : spans[place[1]].end])
 
     @torch.inference_mode()
     def retrieved(self, item: Item, without_gold: bool = False) -> Seen | None:

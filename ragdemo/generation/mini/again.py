@@ -22,29 +22,42 @@ if TYPE_CHECKING:
 
 
 def not_here(generator: MiniGenerator, rows: Sequence[Row], encoded: Encoded) -> Tensor:
-    """[B] p("not here"). The log odds are those of the passages as they are and of what their
-    likeliest sentences say without their neighbours, weighed as `generator.facts` says, and what
-    the words of the question tell."""
+    """[B] p("not here"). The log odds are those of the passages as they are, of what their
+    likeliest sentences say without their neighbours, and of a passage alone of the likeliest with
+    the one before it, which may say whom it is about; weighed as `generator.facts` says. Added is
+    what the words of the question tell."""
     facts = generator.facts
     best = likeliest(encoded).tolist()
-    shares = torch.tensor([facts.again if len(r.texts) > 1 else facts.again_alone for r in rows])
-    odds = log_odds(encoded.selection[:, NULL])
-    reads = [
-        (n, number)
-        for n, row in enumerate(rows)
-        if row.texts and best[n] != NULL and shares[n]
-        for number in candidates(encoded.selection[n], len(row.texts))
-    ]
-    if reads:
-        laid = [[rows[n].sentence(number)] for n, number in reads]
-        second = generator._model.encode(src.batch(laid)).selection[:, NULL].float()
-        places = torch.tensor([n for n, _ in reads])
-        # none of them answers: their log p add up
-        together = torch.zeros(len(rows)).index_add(0, places, second)
-        read = torch.zeros(len(rows), dtype=torch.bool).index_fill(0, places, True)
-        odds = torch.where(read, (1 - shares) * odds + shares * log_odds(together), odds)
+    whole = log_odds(encoded.selection[:, NULL])
+    single = [len(row.texts) == 1 for row in rows]
+    shares = [facts.again_alone if one else facts.again for one in single]
+    before = [facts.before_alone if one else 0.0 for one in single]
+    laid: list[list[src.Passage]] = [[] for _ in range(2 * len(rows))]
+    for n, row in enumerate(rows):
+        if row.texts and best[n] != NULL:
+            if shares[n]:
+                numbers = candidates(encoded.selection[n], len(row.texts))
+                laid[n] = [row.sentence(number) for number in numbers]
+            if before[n]:
+                laid[len(rows) + n] = [row.sentence(best[n], before=1)]
+    alone, after_one = _read(generator, laid, whole.repeat(2)).chunk(2)
+    odds = whole + torch.tensor(shares) * (alone - whole)
+    odds = odds + torch.tensor(before) * (after_one - whole)
     nats = torch.tensor([row.nats(number) for row, number in zip(rows, best, strict=True)])
     return torch.sigmoid(odds + nats)
+
+
+def _read(
+    generator: MiniGenerator, laid: Sequence[Sequence[src.Passage]], otherwise: Tensor
+) -> Tensor:
+    """[R] log odds that none of a row's passages answers, each read on its own; `otherwise` where
+    a row has none."""
+    places = torch.tensor([n for n, row in enumerate(laid) for _ in row], dtype=torch.long)
+    if not len(places):
+        return otherwise
+    read = generator._model.encode(src.batch([[passage] for row in laid for passage in row]))
+    together = torch.zeros(len(laid)).index_add(0, places, read.selection[:, NULL].float())
+    return torch.where(places.bincount(minlength=len(laid)) > 0, log_odds(together), otherwise)
 
 
 def candidates(selection: Tensor, passages: int) -> list[int]:

@@ -125,12 +125,13 @@ class Row:
             places += here
         return places
 
-    def sentence(self, number: int) -> src.Passage:
-        """The sentence of this number, from 1 through the row, laid out without its neighbours."""
+    def sentence(self, number: int, before: int = 0) -> src.Passage:
+        """The sentence of this number, from 1 through the row, laid out with so many of its passage
+        before it and no other neighbour."""
         asked, bodies = self._tokens
         passage, place = self._locate(number)
         text, title = bodies[passage]
-        return src.passage("answer", asked, text.only(place), title)
+        return src.passage("answer", asked, text.only(max(0, place - before), place), title)
 
     def said(self, number: int) -> str:
         """Its text."""

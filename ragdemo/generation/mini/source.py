@@ -41,15 +41,15 @@ class Tokens:
             self.ids[kept], self.start[kept], self.end[kept], self.sentence[kept], self.spans
         )
 
-    def only(self, sentence: int) -> Tokens:
-        """One sentence of it, from 0."""
-        kept = self.sentence == sentence
+    def only(self, first: int, last: int) -> Tokens:
+        """Sentences of it, from 0, the last one included."""
+        kept = (self.sentence >= first) & (self.sentence <= last)
         return Tokens(
             self.ids[kept],
             self.start[kept],
             self.end[kept],
-            np.zeros(int(kept.sum()), dtype=np.int32),
-            self.spans[sentence : sentence + 1],
+            self.sentence[kept] - first,
+            self.spans[first : last + 1],
         )
 
 

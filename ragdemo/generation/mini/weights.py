@@ -28,6 +28,7 @@ class Facts:
     contrary: float = 0.0  # the same where the sentence of a single passage says the contrary
     again: float = 0.0  # share of the second reading, of sentences on their own, in "not here"
     again_alone: float = 0.0  # the same, of a single passage
+    before_alone: float = 0.0  # share of a third, of the likeliest with the sentence before it
     passage_weight: float = 0.0  # of a passage's cosine with the question, in choosing the sentence
     sentence_weight: float = 0.0  # of a sentence's own cosine
     second_above: float = 1.0  # from which p of the second sentence, among all, it is added
