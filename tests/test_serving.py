@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as some
 from samples import encoder, mini, small_corpus
 
@@ -142,6 +142,7 @@ JOBS = some.lists(
 
 @settings(max_examples=60, deadline=None)
 @given(JOBS)
+@example([(1, "write", False, fate) for fate in ("", "boom", "exit")])
 def test_every_job_ends_once_in_its_turn(given_jobs) -> None:
     gate = threading.Event()
     batches: list[list[Job]] = []
@@ -179,6 +180,8 @@ def test_every_job_ends_once_in_its_turn(given_jobs) -> None:
         assert len(batch) == 1 or {job.kind for job in batch} == {"write"}
         assert len({job.background for job in batch}) == 1
     deadly = {job for batch in batches for job in batch if any(j.work[1] == "exit" for j in batch)}
+    # "boom" comes first, and each job of that batch is tried alone until one of them exits
+    retried = {job for batch in batches for job in batch if any(j.work[1] == "boom" for j in batch)}
     for job in jobs:
         outcome = _outcome(line, job)
         if job.work[1] == "leaves":
@@ -188,6 +191,8 @@ def test_every_job_ends_once_in_its_turn(given_jobs) -> None:
             assert job.work[1] in str(outcome) or job in deadly
         elif job not in deadly:  # a neighbour's failure is not its own
             assert outcome == [f"result {job.work[0]}"]
+        elif outcome == [f"result {job.work[0]}"]:
+            assert job in retried
         else:
             assert isinstance(outcome, ModelUnavailable)
         assert job.news.empty()
