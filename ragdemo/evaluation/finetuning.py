@@ -22,6 +22,7 @@ from ragdemo.evaluation.questions import Question, sample_questions
 from ragdemo.generation.mini import MiniGenerator
 from ragdemo.loading import read_folder
 from ragdemo.pipeline import build, versions
+from ragdemo.training.generator import GROUNDED
 from ragdemo.training.pairs import (
     Pair,
     Split,
@@ -47,6 +48,9 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the four-way comparison")
     parser.add_argument("--document", action="append", help="learnt from; default: three largest")
+    parser.add_argument(
+        "--steps", type=int, default=GROUNDED.steps, help="of the generator beside retrieval there"
+    )
     parser.add_argument("--card", type=Path, help="write the tables into this new file")
     given = parser.parse_args(argv)
     encoder = load_encoder()
@@ -59,7 +63,7 @@ def main(argv: list[str]) -> int:
         print(text + "\n", flush=True)
 
     if "versus" in given.only:
-        found = _versus(questions, corpus, given.document or (), given.seed)
+        found = _versus(questions, corpus, given.document or (), given.seed, given.steps)
         show(versus_table(found))
         show(changes_table(found))
     if {"head", "encoder"} & {*given.only}:
@@ -75,14 +79,18 @@ def main(argv: list[str]) -> int:
 
 
 def _versus(
-    questions: Sequence[Question], corpus: Corpus, documents: Sequence[str], seed: int
+    questions: Sequence[Question],
+    corpus: Corpus,
+    documents: Sequence[str],
+    seed: int,
+    steps: int,
 ) -> Versus:
     found: Versus | None = None
     doing = ""
     for found in compare(
         questions, corpus,
         lambda training: MiniGenerator(encoder=corpus.encoder, bf16=False if training else None),
-        documents=documents, seed=seed,
+        documents=documents, seed=seed, grounded=replace(GROUNDED, steps=steps),
     ):  # fmt: skip
         if found.doing != doing:
             doing = found.doing
