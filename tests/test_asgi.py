@@ -7,6 +7,7 @@ import re
 import sys
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import urlsplit
@@ -24,6 +25,12 @@ from session import Failed, Session
 FIRST = 120_000  # ms; the first visit loads the models
 WAIT = 30_000
 PAGES = sorted(path.stem for path in (ROOT / "pages").glob("*.py"))
+
+
+def complete(work) -> None:
+    """Run a coroutine in a thread of its own: a browser test before may have a loop in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, work).result()
 
 
 def test_hashes_of_inline_scripts_only():
@@ -54,7 +61,7 @@ def test_headers_replace_those_that_are_there():
     async def send(message):
         sent.append(message)
 
-    asyncio.run(Headers(inner, HEADERS)({"type": "http"}, None, send))
+    complete(Headers(inner, HEADERS)({"type": "http"}, None, send))
     headers = dict(sent[0]["headers"])
     assert len(headers) == len(sent[0]["headers"])
     assert headers[b"referrer-policy"] == b"no-referrer"
@@ -99,7 +106,7 @@ def test_uploads_of_a_session_are_counted_before_they_are_received():
         assert await put(total, "c", None) == 411
         assert await put(total, "c", None, "DELETE") == 204
 
-    asyncio.run(story())
+    complete(story())
 
 
 @pytest.fixture(scope="module")
