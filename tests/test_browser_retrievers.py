@@ -69,7 +69,7 @@ def test_a_long_measurement_goes_on_beside_other_clicks_and_stops(page) -> None:
     began = time.monotonic()
     page.get_by_role("button", name="Stop").click()
     page.get_by_role("button", name="Stop").wait_for(state="detached", timeout=WAIT)
-    assert time.monotonic() - began < 15  # not the minutes that it would have taken
+    assert time.monotonic() - began < 5
     assert page.get_by_role("button", name="Measure the indexes").is_enabled()
 
 
