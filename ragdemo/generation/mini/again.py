@@ -32,15 +32,16 @@ def not_here(generator: MiniGenerator, rows: Sequence[Row], encoded: Encoded) ->
     single = [len(row.texts) == 1 for row in rows]
     shares = [facts.again_alone if one else facts.again for one in single]
     before = [facts.before_alone if one else 0.0 for one in single]
-    laid: list[list[src.Passage]] = [[] for _ in range(2 * len(rows))]
+    bare: list[list[src.Passage]] = [[] for _ in rows]
+    led: list[list[src.Passage]] = [[] for _ in rows]  # by the sentence before
     for n, row in enumerate(rows):
         if row.texts and best[n] != NULL:
             if shares[n]:
                 numbers = candidates(encoded.selection[n], len(row.texts))
-                laid[n] = [row.sentence(number) for number in numbers]
+                bare[n] = [row.sentence(number) for number in numbers]
             if before[n]:
-                laid[len(rows) + n] = [row.sentence(best[n], before=1)]
-    alone, after_one = _read(generator, laid, whole.repeat(2)).chunk(2)
+                led[n] = [row.sentence(best[n], before=1)]
+    alone, after_one = _read(generator, [*bare, *led], whole.repeat(2)).chunk(2)
     odds = whole + torch.tensor(shares) * (alone - whole)
     odds = odds + torch.tensor(before) * (after_one - whole)
     nats = torch.tensor([row.nats(number) for row, number in zip(rows, best, strict=True)])
