@@ -168,6 +168,53 @@ def test_a_score_is_what_it_wrote_with():
         assert score == pytest.approx(sum(chosen) + answers, abs=1e-3)
 
 
+@pytest.mark.parametrize("temperature", [0.0, 0.9])
+@torch.inference_mode()
+def test_guessing_ahead_writes_the_same_in_fewer_passes(temperature):
+    exact = MiniGenerator(bf16=False)
+    asked = [
+        ("Who approves leave?", [LEAVE, PHONE]),
+        ("How much is roaming?", [LEAVE, PHONE]),
+        ("When does the garage open?", [CAR, PHONE, LEAVE]),
+        ("What is a garage?", []),
+    ]
+    passes = []
+    decode = exact._model.decode
+    exact._model.decode = lambda *given: passes.append(1) or decode(*given)
+
+    def written(prompts, ahead):
+        rows = [Row(exact, p, Decoding(temperature=temperature, max_tokens=40)) for p in prompts]
+        for row in rows:
+            row.read_in()
+        encoded = exact._encode(rows)
+        for at, row in enumerate(rows):
+            row.begin(encoded.selection[at], encoded.tokens[at].tolist())
+        drafts = [row.drafts[0] for row in rows]
+        encoded = exact._model.focused(encoded, torch.tensor([d.sentence for d in drafts]))
+        passes.clear()
+
+        def choose(p):
+            return torch.tensor([d.pick(q) for d, q in zip(drafts, p, strict=True)])
+
+        for piece in pieces(exact._model, encoded, choose, exact._writable(prompts), ahead):
+            for row, draft, token, source in zip(
+                rows, drafts, piece.ids.tolist(), piece.source.tolist(), strict=True
+            ):
+                if draft.end is None:
+                    row.take(draft, token, source, piece.pointer[rows.index(row)])
+            if all(row.drafts[0].end for row in rows):
+                return [draft.text for draft in drafts], len(passes)
+
+    prompts = [exact.prompt(q, hits, decoding=GREEDY) for q, hits in asked]
+    for some in ([0], [1], [2], [3], [0, 1, 2], [2, 3]):
+        texts, slow = written([prompts[n] for n in some], 0)
+        guessed, fast = written([prompts[n] for n in some], 32)
+        assert guessed == texts
+        assert fast <= slow
+        if 3 not in some and not temperature:
+            assert fast <= slow / 3, "an answer that is copied is guessed"
+
+
 @pytest.mark.parametrize(
     ("question", "found"),
     [
