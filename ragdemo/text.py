@@ -59,6 +59,8 @@ def _unwanted(character: str) -> bool:
 
 def fold(text: str) -> str:
     """Lower case without accents or compatibility forms: "Ｅｘposé" -> "expose"."""
+    if text.isascii():
+        return text.lower()
     decomposed = unicodedata.normalize("NFKD", text.casefold())
     return "".join(c for c in decomposed if not unicodedata.combining(c))
 
