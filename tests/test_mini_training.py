@@ -2,16 +2,18 @@
 
 import json
 import lzma
+import multiprocessing
 import random
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from transformers.models.bart.modeling_bart import BartAttention, BartEncoder
 
 from ragdemo.errors import RagdemoError
 from ragdemo.training.loop import Progress, Run, rate
-from ragdemo.training.mini import Draws, Stage, losses, optimiser_of, start_model, train
+from ragdemo.training.mini import drop, losses, optimiser_of, start_model, train
 from ragdemo.training.mini_calibrate import choose_threshold, recognised_near
 from ragdemo.training.mini_data import (
     Item,
@@ -26,6 +28,7 @@ from ragdemo.training.mini_data import (
     sentence_alone,
     without_evidence,
 )
+from ragdemo.training.mini_draws import Draws, Stage, Workers
 from ragdemo.training.mini_pages import fill, read_pages
 from ragdemo.training.mini_tensors import Tensors
 from ragdemo.training.mini_tricks import read_questions, trick_rows
@@ -254,6 +257,41 @@ def test_frozen_layers_stay_and_the_others_learn(data, tmp_path):
     assert encoder == {2, 3, 4, 5}
     assert "bart.shared.weight" not in moved
     assert any(n.startswith("bart.decoder.layers.0.") for n in moved)
+
+
+def test_workers_draw_for_a_run_that_drops_out(data, tmp_path):
+    stages = (Stage("one passage", 1.0),)
+    run = Run(steps=3)
+    done = train(data, tmp_path, run, cap=600, stages=stages, watched=2, dropped=0.1, workers=2)
+    assert done.step == 3
+    assert done.examples >= 3
+    assert not multiprocessing.active_children()
+
+
+def test_each_worker_draws_its_own_rows(data):
+    draws = Draws(data, 0, 600, (Stage("one passage", 1.0),))
+    workers = Workers(draws, 0, 2)
+    try:
+        drawn = [workers.next(0.0) for _ in range(6)]
+    finally:
+        workers.close()
+    different = {tuple(batch.source.input_ids.flatten().tolist()) for batch in drawn}
+    assert len(different) > 3
+    assert all(batch.selects.all() for batch in drawn)
+
+
+def test_dropout_reaches_every_layer_and_only_where_it_is_asked_for():
+    model = start_model()
+    drop(model, 0.25)
+    shares = [m.dropout for m in model.bart.modules() if isinstance(m, BartAttention | BartEncoder)]
+    assert set(shares) == {0.25}
+    assert len(shares) > 14
+    batch = Tensors().batch([Item("answer", "Who?", (Text("Ann is here."),), "")])
+    with torch.no_grad():
+        model.eval()
+        assert torch.equal(model.encode(batch.source).spot, model.encode(batch.source).spot)
+        model.train()
+        assert not torch.equal(model.encode(batch.source).spot, model.encode(batch.source).spot)
 
 
 def test_the_bar_of_refusal_lets_no_more_pass_than_allowed():

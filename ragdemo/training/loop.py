@@ -154,7 +154,7 @@ def resume(
     """Load a checkpoint where there is one; a fresh `Progress` where there is none."""
     if path is None or not path.exists():
         return Progress()
-    stored = torch.load(path, weights_only=True)
+    stored = torch.load(path, weights_only=True, map_location="cpu")
     model.load_state_dict(stored["model"])
     if optimiser is not None:
         peaks = [group["peak"] for group in optimiser.param_groups]  # this run's, not the old one's

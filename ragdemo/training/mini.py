@@ -15,8 +15,7 @@ from __future__ import annotations
 import argparse
 import random
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -30,49 +29,10 @@ from ragdemo.generation.mini.weights import load as load_weights
 from ragdemo.generation.mini.weights import save as save_weights
 from ragdemo.training.loop import Losses, Progress, Run, fit, resume
 from ragdemo.training.mini_calibrate import calibrate
-from ragdemo.training.mini_data import (
-    TRICKY,
-    Item,
-    Mixer,
-    closed_items,
-    copy_items,
-    load,
-    paragraphs,
-)
+from ragdemo.training.mini_data import TRICKY, Item, Mixer
+from ragdemo.training.mini_draws import CAP_TOKENS, STAGES, Draws, Stage, Workers
 from ragdemo.training.mini_tensors import Batch, Tensors
 
-
-@dataclass(frozen=True)
-class Stage:
-    """What is drawn until this share of the run is over."""
-
-    name: str
-    until: float
-    several: float = 0.0  # chance of near misses beside the gold passage
-    refuse: float = 0.0  # share of rows without an answer
-    ask: float = 0.0  # share of rows that write the question
-    closed: float = 0.0  # share of rows without passages; they cost a tenth of the others
-    tricks: float = 0.0  # share of questions that look answered, and of those asked beside them
-    choose: float = 0.0  # share of the rows that only choose, and write nothing
-    copies: bool = False  # the warm-up's made-up queries instead of questions
-
-
-STAGES = (
-    Stage("copy", 0.06, copies=True),
-    Stage("one", 0.40, several=0.3, refuse=0.05, ask=0.1, closed=0.2),
-    Stage(
-        "several",
-        1.0,
-        several=0.7,
-        refuse=0.15,
-        ask=0.15,
-        closed=0.05,
-        tricks=0.7,
-        choose=0.7,
-    ),
-)
-CAP_TOKENS = 3_600  # encoder tokens in a batch on two cores; a GPU takes ten times that
-CAP_ROWS = 24
 FREE_WEIGHT = 0.3  # of a written token in the tasks without a selection
 PEAK = {"encoder": 1.5e-4, "rest": 4e-4}
 
@@ -103,41 +63,6 @@ def losses(model: MiniModel, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     else:
         select = torch.zeros(())
     return write, select
-
-
-def batches(
-    draw: Callable[[bool], Item],
-    encoder: Tensors,
-    rng: random.Random,
-    cap: int,
-    choose: float = 0.0,
-) -> Iterator[Batch]:
-    """Endless batches of rows of similar length under `cap` encoder tokens, with `choose` chance
-    of those whose rows only choose; `draw` is told whether a row will be written."""
-    while True:
-        write = rng.random() >= choose
-        pool = [draw(write) for _ in range(160)]
-        # characters / 4.2 is close enough to word pieces for packing
-        sizes = {
-            id(i): sum(len(p.text) + len(i.question) + 30 for p in i.passages) / 4.2 + 12
-            for i in pool
-        }
-        pool.sort(key=lambda i: sizes[id(i)])
-        packed: list[list[Item]] = [[]]
-        total = 0.0
-        for item in pool:
-            if packed[-1] and (
-                total + sizes[id(item)] > cap or len(packed[-1]) >= max(CAP_ROWS, cap // 150)
-            ):
-                packed.append([])
-                total = 0.0
-            packed[-1].append(item)
-            total += sizes[id(item)]
-        rng.shuffle(packed)
-        for items in packed:
-            batch = encoder.batch(items, write)
-            if batch.selects.any() or batch.labels.any():
-                yield batch
 
 
 def found(text: str, short: tuple[str, ...]) -> bool:
@@ -202,7 +127,7 @@ def watched_items(
     return [mixer.beside(i, 1.0, rng) for i in yes] + no
 
 
-def start_model(start: Path | None = None) -> MiniModel:
+def start_model(start: Path | None = None, device: str = "cpu") -> MiniModel:
     """The network to train: MiniLM's weights, or those of `start`, a checkpoint or a folder of
     stored weights such as the bundled one."""
     if start is not None and start.is_dir():
@@ -211,8 +136,8 @@ def start_model(start: Path | None = None) -> MiniModel:
         model = from_minilm(load_file(str(minilm_path() / "model.safetensors")))
         resume(start, model, None)
     # a quarter faster to train on a CPU than the fused kernels, whose backward pass is slow there
-    model.bart.set_attn_implementation("eager")
-    return model
+    model.bart.set_attn_implementation("eager" if device == "cpu" else "sdpa")
+    return model.to(device)
 
 
 def optimiser_of(model: MiniModel, peak: float = 1.0) -> torch.optim.Optimizer:
@@ -230,6 +155,14 @@ def optimiser_of(model: MiniModel, peak: float = 1.0) -> torch.optim.Optimizer:
 _ENCODER = ("bart.encoder.", "bart.shared.")
 
 
+def drop(model: MiniModel, share: float) -> None:
+    """Dropout of `share` wherever MiniLM had it when it was trained. For a run that sees its rows
+    several times; one that sees them once has nothing to learn by heart."""
+    for module in model.bart.modules():
+        if isinstance(getattr(module, "dropout", None), float):
+            module.dropout = share
+
+
 def freeze(model: MiniModel, layers: int) -> None:
     """The word embeddings and the first `layers` layers of the encoder stay as they are: gradients
     stop above them, so that two of six cost a fifth less a step. Nothing for 0."""
@@ -238,43 +171,6 @@ def freeze(model: MiniModel, layers: int) -> None:
         parts = (model.bart.shared, encoder.embed_positions, encoder.layernorm_embedding)
         for part in (*parts, *encoder.layers[:layers]):
             part.requires_grad_(False)
-
-
-class Draws:
-    """The stream of batches: which stage is on, and what is drawn in it."""
-
-    def __init__(self, data: Path, seed: int, cap: int, stages: tuple[Stage, ...] = STAGES) -> None:
-        self.rng = random.Random(seed)
-        items, self.held = load(data)
-        self.mixer = Mixer(items, self.rng)
-        pool = paragraphs(data)
-        self.copies = copy_items(pool, self.rng)
-        self.closed = closed_items(data, pool, self.rng)
-        self.encoder = Tensors()
-        self.cap = cap
-        self.stages = stages
-        self._stage: Stage | None = None
-        self._stream: Iterator[Batch] = iter(())
-
-    def next(self, share: float) -> Batch:
-        stage = next(s for s in self.stages if share <= s.until)
-        if stage != self._stage:
-            self._stage = stage
-            self._stream = batches(self._draw, self.encoder, self.rng, self.cap, stage.choose)
-        return next(self._stream)
-
-    def _draw(self, write: bool) -> Item:
-        stage = self._stage
-        if stage.copies:
-            return next(self.copies)
-        if write and self.rng.random() < stage.closed:
-            return next(self.closed)
-        if self.rng.random() < stage.tricks:
-            return self.mixer.trick(stage.several)
-        while True:
-            item = self.mixer.draw(stage.several, stage.refuse, stage.ask if write else 0.0)
-            if write or item.task == "answer":
-                return item
 
 
 def train(
@@ -288,24 +184,30 @@ def train(
     stages: tuple[Stage, ...] = STAGES,
     watched: int = 120,
     frozen: int = 0,
+    dropped: float = 0.0,
+    workers: int = 0,
 ) -> Progress:
     """One run, from MiniLM, from the weights of `start`, or going on from OUT/checkpoint.pt; leaves
     the checkpoint and the int8 weights in OUT. `watched` held-out questions of each kind are asked
-    from time to time; the first `frozen` encoder layers do not learn."""
+    from time to time; the first `frozen` encoder layers do not learn; `dropped` is the dropout;
+    `workers` processes draw the rows, or this one."""
     torch.manual_seed(run.seed)
     out.mkdir(parents=True, exist_ok=True)
     run = replace(run, checkpoint=out / "checkpoint.pt")
-    model = start_model(start)
+    model = start_model(start, run.device)
     freeze(model, frozen)
-    model.to(run.device)
-    draws = Draws(data, run.seed + (run.checkpoint.exists()), cap, stages)
+    drop(model, dropped)
+    seed = run.seed + run.checkpoint.exists()
+    draws = Draws(data, seed, cap, stages)
     samples = {
         name: watched_items(draws.held, draws.mixer, watched, sources)
         for name, sources in WATCHED.items()
     }
 
+    stream = Workers(draws, seed, workers) if workers else draws
+
     def step(share: float) -> Losses:
-        batch = draws.next(share)
+        batch = stream.next(share)
         batch = Batch(*(v.to(run.device) for v in vars(batch).values()))
         write, select = losses(model, batch)
         return Losses({"write": write, "select": select}, len(batch.inputs))
@@ -322,6 +224,8 @@ def train(
         },
         say=lambda line: print(line, flush=True),
     )
+    if workers:
+        stream.close()
     facts = Facts(examples=progress.examples, seed=run.seed)
     export(model.cpu().eval(), out / "weights", calibrate(model, facts, data))
     return progress
@@ -345,6 +249,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--cap", type=int, default=CAP_TOKENS, help="encoder tokens in a batch")
     parser.add_argument("--peak", type=float, default=1.0, help="factor on the learning rates")
     parser.add_argument("--freeze", type=int, default=0, help="encoder layers that do not learn")
+    parser.add_argument("--dropout", type=float, default=0.0, help="for rows seen several times")
+    parser.add_argument("--workers", type=int, default=0, help="processes that draw rows (GPU)")
     parser.add_argument(
         "--from-stage",
         choices=[s.name for s in STAGES],
@@ -356,5 +262,5 @@ def main(argv: list[str] | None = None) -> None:
     stages = STAGES[[s.name for s in STAGES].index(given.from_stage) :]
     train(
         given.data, given.out, run, start=given.start, cap=given.cap, peak=given.peak,
-        stages=stages, frozen=given.freeze,
+        stages=stages, frozen=given.freeze, dropped=given.dropout, workers=given.workers,
     )  # fmt: skip

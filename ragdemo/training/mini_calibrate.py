@@ -31,7 +31,6 @@ from ragdemo.generation.mini.weights import Facts
 from ragdemo.generation.strange import shifted, strange, telling
 from ragdemo.training.mini_data import TRICKY, Item, Text, load, sentence_alone
 from ragdemo.training.mini_tensors import Tensors
-from ragdemo.training.mini_tricks import QUESTIONED
 from ragdemo.types import Span
 
 WEIGHTS = tuple((p, s) for p in (0.0, 3.0, 6.0, 10.0) for s in (0.0, 4.0, 8.0, 12.0, 18.0))
@@ -41,8 +40,9 @@ WEIGHTS = tuple((p, s) for p in (0.0, 3.0, 6.0, 10.0) for s in (0.0, 4.0, 8.0, 1
 MOST_WRONG = 0.06
 MOST_WRONG_ALONE = 0.2
 SECONDS = 0.35  # share of answers that get a second sentence
-SOURCES = ("squad_train_subset", "pages")  # an encyclopedia's questions and a handbook's
-PLAIN = (QUESTIONED, "qed_train")  # people who read the article, and people who searched
+SQUAD = "squad_train_subset"
+SOURCES = (SQUAD, "pages")  # an encyclopedia's questions and a handbook's
+PLAIN = (SQUAD, "qed_train")  # people who read the article, and people who searched
 QUESTIONS = 125  # of each
 OF_AN_ARTICLE = 90  # plain questions; refusals differ more between articles than within one
 AGAIN = (0.0, 0.25, 0.5, 0.75)
@@ -192,7 +192,7 @@ def alone(held: list[Item]) -> tuple[list[Item], list[Item]]:
     rng = random.Random(11)
     plain = [i for i in held if i.target and i.source in PLAIN]
     tricky = [i for i in held if not i.target]
-    return _even(plain, rng), _share(tricky, rng, (QUESTIONED, *TRICKY))
+    return _even(plain, rng), _share(tricky, rng, (SQUAD, *TRICKY))
 
 
 def word_nats(items: list[Item]) -> tuple[float, float]:
@@ -200,7 +200,7 @@ def word_nats(items: list[Item]) -> tuple[float, float]:
     paragraphs: the network never saw this counted, so those it was trained on serve as well."""
     counted: dict[bool, list[tuple[bool, bool]]] = {True: [], False: []}
     for item in items:
-        if item.source in (TRICKY[0], QUESTIONED):
+        if item.source in (TRICKY[0], SQUAD):
             sentence = sentence_alone(item).passages[0].text
             seen = _strange(item), contrary(item.question, sentence)
             counted[bool(item.target)].append(seen)

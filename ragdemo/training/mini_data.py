@@ -42,9 +42,10 @@ SOURCES = {
 TRICKY = ("squad2_9articles", "tricks")
 # What Mixer.trick draws, mostly alone with its passage. Plain questions are among them, so that to
 # stand alone is no sign of a trick.
-TRICKS = {"squad2_9articles": 1.5, "tricks": 1.0, QUESTIONED: 0.35}
+TRICKS = {"squad2_9articles": 1.5, "tricks": 1.0, "squad_train_subset": 0.35}
 TRICK_PAGES = 0.2  # share of these that are about an invented page
 SENTENCES = 0.4  # share of these that show one sentence alone, as generation/mini/again.py reads it
+TWO_SENTENCES = 0.3  # share of those that show it behind the one before it, as is read there too
 WRITTEN = {
     "pages",
     "openstax_glossary",
@@ -96,13 +97,17 @@ def load(data: Path) -> tuple[list[Item], list[Item]]:
     paths = {name: data / "train" / f"{name}.jsonl.xz" for name in (*SOURCES, TRICKY[0])}
     if not any(path.exists() for path in paths.values()):
         raise RagdemoError(f"{data}/train holds none of {', '.join(SOURCES)} (.jsonl.xz).")
+    questions = read_questions()
     for name, path in paths.items():
         rows = read(path) if path.exists() else []
         items = [item for row in rows if (item := item_of(row, name))]
-        if name == QUESTIONED:
-            asked = trick_rows(rows, read_questions())
+        if name in QUESTIONED:
+            asked = trick_rows(rows, questions)
             items += [item for row in asked if (item := item_of(row, "tricks"))]
         for item in items:
+            (watch if held_out(item.passages[0].title) else train).append(item)
+    for row in trick_rows(_place_rows(data), questions):
+        if item := item_of(row, "tricks"):
             (watch if held_out(item.passages[0].title) else train).append(item)
     for page in read_pages():
         (watch if held_out(page["title"]) else train).extend(page_items(page, random.Random(0)))
@@ -176,10 +181,22 @@ def paragraphs(data: Path) -> list[tuple[str, str]]:
     pool = []
     for row in read(data / "text" / "openstax.jsonl.xz"):
         pool += [(row["title"], paragraph[-1]) for paragraph in row["paras"]]
-    for row in read(data / "text" / "wikipedia_places.jsonl.xz"):
-        title = row["title"].split("_", 1)[-1]
-        pool += [(title, part) for part in row["text"].split("\n") if len(part) > 200]
+    for row in _place_rows(data):
+        [passage] = row["passages"]
+        if len(passage["text"]) > 200:
+            pool.append((passage["title"], passage["text"]))
     return pool
+
+
+def _place_rows(data: Path) -> list[dict]:
+    """The paragraphs of the articles on places, as rows without a question: `ARTICLE#NUMBER`."""
+    path = data / "text" / "wikipedia_places.jsonl.xz"
+    return [
+        {"id": f"{row['title']}#{number}", "passages": [{"title": title, "text": text}]}
+        for row in (read(path) if path.exists() else ())
+        for title in (row["title"].split("_", 1)[-1],)
+        for number, text in enumerate(row["text"].split("\n"))
+    ]
 
 
 def closed_items(data: Path, pool: list[tuple[str, str]], rng: random.Random) -> Iterator[Item]:
@@ -359,7 +376,7 @@ class Mixer:
         of_page = self.pages and self.rng.random() < TRICK_PAGES
         item = self._of_a_page() if of_page else self._trick()
         if self.rng.random() < SENTENCES:
-            return sentence_alone(item)
+            return sentence_alone(item, int(self.rng.random() < TWO_SENTENCES))
         return self.beside(item, several / 3, bare_too=True)
 
     def draw(self, several: float, refuse: float, ask: float) -> Item:
@@ -472,9 +489,9 @@ def without_evidence(item: Item) -> Item | None:
     return replace(item, passages=(Text(rest, text.title),), target="", gold=())
 
 
-def sentence_alone(item: Item) -> Item:
+def sentence_alone(item: Item, before: int = 0) -> Item:
     """The item with the one sentence that holds the answer as its passage; where none does, with
-    the one that shares the most content words with the question."""
+    the one that shares the most content words with the question. `before` it, so many more."""
     text = item.passages[0]
     if item.gold:
         span = item.gold[0][1]
@@ -485,8 +502,10 @@ def sentence_alone(item: Item) -> Item:
             for s in sentences(text.text)
         }
         span = max(shared, key=shared.get, default=Span(0, len(text.text)))
-    kept = replace(text, text=text.text[span.start : span.end])
-    gold = ((0, Span(0, len(kept.text))),) if item.gold else ()
+    ahead = [s.start for s in sentences(text.text) if s.start < span.start]
+    start = ahead[-before:][0] if before and ahead else span.start
+    kept = replace(text, text=text.text[start : span.end])
+    gold = ((0, Span(span.start - start, len(kept.text))),) if item.gold else ()
     return replace(item, passages=(kept,), gold=gold)
 
 

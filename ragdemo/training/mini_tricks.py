@@ -1,11 +1,12 @@
-"""Questions written for this project about paragraphs of SQuAD -> training rows.
+"""Questions written for this project about paragraphs of Wikipedia -> training rows.
 
 `questions/*.jsonl` holds questions that a paragraph seems to answer and does not (a name swapped, a
 negation put in, a fact of the kind it might give), and in the same manner others that it does
 answer, so that the manner gives nothing away; after SQuAD 2.0 (Rajpurkar et al. 2018,
 https://arxiv.org/abs/1806.03822), whose own questions are too few here. Those of `pairs-*` come as
 many of either kind, most of them two by two, alike but for the one thing that decides. A line names
-its paragraph by a SQuAD row that asks about it: `{"about": id, "q": question, "a": span or null}`.
+its paragraph by a row of SQuAD or QED that asks about it, or by article and number among those on
+places: `{"about": id, "q": question, "a": span or null}`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-QUESTIONED = "squad_train_subset"  # the file of the data folder whose paragraphs are asked about
+# the files of the data folder whose paragraphs are asked about
+QUESTIONED = ("squad_train_subset", "qed_train")
 FOLDER = Path(__file__).parent / "questions"
 
 
