@@ -30,6 +30,7 @@ class Piece:
 
 TINY = 1e-9  # the least probability of a word piece, about float32's rounding of a sum to 1
 AHEAD = 32  # word pieces guessed in one pass, of all rows together
+AT_FIRST = 8  # of a row, so that its first word does not wait for so many
 _NEVER = [PAD, CLS, *TASKS.values()]  # control tokens stand in the source, but are not text
 
 Choose = Callable[[Tensor], Tensor]  # p [B, V] -> ids [B]
@@ -63,7 +64,7 @@ class _Guess:
         # an answer begins where its sentence does
         self._next = [opens.index(True) if any(opens) else None for opens in encoded.opens.tolist()]
         self._opening = [True] * len(self._next)
-        self._trust = [AHEAD] * len(self._next)  # word pieces to guess at most
+        self._trust = [AT_FIRST] * len(self._next)  # word pieces to guess at most
 
     def ahead(self, row: int, most: int) -> list[int]:
         """Up to `most` word pieces: the rest of the sentence and [SEP]; none without a lead."""
