@@ -303,7 +303,9 @@ class _Ranked:
         if not query:
             return []
         count = min(count, len(self.texts))
-        found, _ = self._bm25.retrieve([query], k=count, show_progress=False)
+        found, _ = self._bm25.retrieve(
+            [query], k=count, show_progress=False, backend_selection="numpy"
+        )
         return [self.texts[i] for i in found[0]]
 
 

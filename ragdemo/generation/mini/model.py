@@ -198,7 +198,8 @@ class MiniModel(nn.Module):
             at += width * len(group)
         length = source.input_ids.shape[1]
         number, place = source.gather // length, source.gather % length
-        index = (begin[number] + place).clamp(max=at - 1)  # padding of a row points anywhere
+        spread = torch.arange(number.numel(), device=number.device).view_as(number) % at
+        index = torch.where(source.valid, begin[number] + place, spread)
         chosen = torch.cat(parts).index_select(0, index.flatten())
         return chosen.unflatten(0, index.shape)
 
