@@ -7,7 +7,6 @@ so `Workers` draws in several processes. Knows nothing of the network.
 from __future__ import annotations
 
 import multiprocessing
-import pickle
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from pathlib import Path
 import torch
 
 from ragdemo.training.mini_data import Item, Mixer, closed_items, copy_items, load, paragraphs
-from ragdemo.training.mini_tensors import Batch, Tensors
+from ragdemo.training.mini_tensors import Batch, Tensors, packed, unpacked
 
 
 @dataclass(frozen=True)
@@ -143,7 +142,7 @@ class Workers:
 
     def next(self, share: float) -> Batch:
         self._share.value = share
-        return pickle.loads(self._drawn.get())
+        return unpacked(*self._drawn.get())
 
     def close(self) -> None:
         for process in self._processes:
@@ -154,5 +153,4 @@ class Workers:
         torch.set_num_threads(1)
         draws.rng.seed(seed)
         while True:
-            # pickled here: torch would hand tensors over in shared memory, of which there is little
-            self._drawn.put(pickle.dumps(draws.next(self._share.value)))
+            self._drawn.put(packed(draws.next(self._share.value)))

@@ -25,6 +25,26 @@ class Batch:
     about: torch.Tensor  # [B] the sentence that a question is to be written about, or NULL
 
 
+def packed(batch: Batch) -> tuple[dict, dict]:
+    """The batch as arrays, for another process: torch would hand tensors over in shared memory, of
+    which a container has little."""
+    source, rest = dict(vars(batch.source)), dict(vars(batch))
+    del rest["source"]
+    return tuple(
+        {name: v.numpy() if isinstance(v, torch.Tensor) else v for name, v in part.items()}
+        for part in (source, rest)
+    )
+
+
+def unpacked(source: dict, rest: dict) -> Batch:
+    """The batch that was `packed`."""
+    whole = [
+        {n: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for n, v in part.items()}
+        for part in (source, rest)
+    ]
+    return Batch(SourceBatch(**whole[0]), **whole[1])
+
+
 class Tensors:
     """Items -> tensors."""
 
