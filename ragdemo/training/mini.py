@@ -163,10 +163,11 @@ def drop(model: MiniModel, share: float) -> None:
             module.dropout = share
 
 
-def freeze(model: MiniModel, layers: int) -> None:
+def freeze(model: MiniModel, layers: int | None) -> None:
     """The word embeddings and the first `layers` layers of the encoder stay as they are: gradients
-    stop above them, so that two of six cost a fifth less a step. Nothing for 0."""
-    if layers:
+    stop above them, so that two of six cost a fifth less a step. For 0 the embeddings alone, for
+    None nothing."""
+    if layers is not None:
         encoder = model.bart.encoder
         parts = (model.bart.shared, encoder.embed_positions, encoder.layernorm_embedding)
         for part in (*parts, *encoder.layers[:layers]):
@@ -183,14 +184,14 @@ def train(
     peak: float = 1.0,
     stages: tuple[Stage, ...] = STAGES,
     watched: int = 120,
-    frozen: int = 0,
+    frozen: int | None = None,
     dropped: float = 0.0,
     workers: int = 0,
 ) -> Progress:
     """One run, from MiniLM, from the weights of `start`, or going on from OUT/checkpoint.pt; leaves
     the checkpoint and the int8 weights in OUT. `watched` held-out questions of each kind are asked
-    from time to time; the first `frozen` encoder layers do not learn; `dropped` is the dropout;
-    `workers` processes draw the rows, or this one."""
+    from time to time; the embeddings and the first `frozen` encoder layers do not learn, for None
+    all do; `dropped` is the dropout; `workers` processes draw the rows, or this one."""
     torch.manual_seed(run.seed)
     out.mkdir(parents=True, exist_ok=True)
     run = replace(run, checkpoint=out / "checkpoint.pt")
@@ -248,7 +249,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--cap", type=int, default=CAP_TOKENS, help="encoder tokens in a batch")
     parser.add_argument("--peak", type=float, default=1.0, help="factor on the learning rates")
-    parser.add_argument("--freeze", type=int, default=0, help="encoder layers that do not learn")
+    parser.add_argument(
+        "--freeze", type=int, help="encoder layers that do not learn; 0: the embeddings alone"
+    )
     parser.add_argument("--dropout", type=float, default=0.0, help="for rows seen several times")
     parser.add_argument("--workers", type=int, default=0, help="processes that draw rows (GPU)")
     parser.add_argument(

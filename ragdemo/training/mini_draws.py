@@ -43,7 +43,7 @@ STAGES = (
         refuse=0.15,
         ask=0.15,
         closed=0.05,
-        tricks=0.7,
+        tricks=0.45,
         choose=0.7,
     ),
 )
