@@ -67,8 +67,11 @@ class Encoded:
     opens: Tensor  # [B, N] bool: an answer may begin here
 
     def rows(self, numbers: list[int]) -> Encoded:
-        """These rows, some of them several times or not at all."""
-        return Encoded(**{name: value[numbers] for name, value in vars(self).items()})
+        """These rows, some of them several times or not at all, without padding that none needs: a
+        question asked beside five passages would carry theirs through every layer."""
+        width = int(self.valid[numbers].sum(1).max())
+        kept = {name: value[numbers] for name, value in vars(self).items()}
+        return Encoded(**{n: v if n == "selection" else v[:, :width] for n, v in kept.items()})
 
 
 @dataclass
