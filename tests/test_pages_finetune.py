@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -331,6 +332,23 @@ def test_each_claim_stands_beside_its_number() -> None:
     table = versus.table(four(1.0))
     assert list(table["way"]) == list(ARMS)
     assert list(table["training"]) == ["none", "60.0 s", "none", "60.0 s"]
+
+
+def test_the_four_are_drawn_at_every_step_and_a_question_is_chosen_after_the_last() -> None:
+    app = start(PAGE)
+
+    def steps(_reins):
+        whole = four(stale=1.0)
+        for n in range(1, 5):
+            time.sleep(0.3)
+            yield replace(whole, arms=whole.arms[:n], doing="" if n == 4 else "the next")
+
+    running.start(me(app), versus.KIND, steps)
+    app = app.run(timeout=60)
+    assert not app.exception
+    assert app.selectbox(key="versus-example").options == [
+        f"{a.group}: Q?" for a in four(1.0).arms[0].said
+    ]
 
 
 def test_too_few_questions_cannot_be_compared() -> None:

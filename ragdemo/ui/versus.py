@@ -60,6 +60,7 @@ def section(me: Visitor, board: running.Board) -> None:
     if body and found:
         with body:
             draw(found)
+            _example(found)
             if not found.doing and len(found.arms) == 4:
                 _lesson(found)
 
@@ -84,7 +85,7 @@ def _loaded(training: bool, encoder: Encoder) -> Generator:
 
 
 def draw(found: Versus) -> None:
-    """As far as it is."""
+    """As far as it is. Drawn anew at every step, so there is nothing to choose in it."""
     if not found.arms:
         st.caption("The first figures come in some seconds.")
         return
@@ -114,7 +115,6 @@ def draw(found: Versus) -> None:
         )
     else:
         st.caption("No learnt answer holds a number that could be changed.")
-    _example(found)
 
 
 def table(found: Versus) -> pd.DataFrame:
@@ -146,6 +146,8 @@ def verdict(said: Said) -> str:
 
 def _example(found: Versus) -> None:
     """One question of one's choice, all answers to it."""
+    if not found.arms:
+        return
     groups = [(one.group, one.question) for one in found.arms[0].said]
     chosen = st.selectbox(
         "All answers to one question", range(len(groups)), key="versus-example",
