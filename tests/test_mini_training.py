@@ -296,14 +296,24 @@ def test_dropout_reaches_every_layer_and_only_where_it_is_asked_for():
 
 def test_the_bar_of_refusal_lets_no_more_pass_than_allowed():
     answerable = np.linspace(0, 0.9, 91)
-    bar = choose_threshold("", answerable, [0.95] * 20 + [0.2] * 5, 0.1, lambda line: None)
+    silent, quiet = [0.95] * 20 + [0.2] * 5, lambda line: None
 
-    def wrong(bar: float) -> float:  # with the standard error of a share of 91
-        share = np.mean(answerable > bar)
-        return share + (share * (1 - share) / 91) ** 0.5
+    def wrong(bar: float, articles: np.ndarray) -> float:  # with the standard error by article
+        refused = answerable > bar
+        among = [(refused[articles == a] - refused.mean()).sum() for a in set(articles.tolist())]
+        return refused.mean() + np.linalg.norm(among) / 91
 
-    assert wrong(bar) <= 0.1 < wrong(bar - 0.0101)  # and the bar below lets more pass
-    assert choose_threshold("", [0.99] * 9, [1.0], 0.1, lambda line: None) == 0.98  # the highest
+    bars = []
+    for articles in (np.arange(91), np.arange(91) // 13):  # each question's own, or 13 of each
+        bar = choose_threshold("", answerable, silent, [str(a) for a in articles], 0.2, quiet)
+        assert wrong(bar, articles) <= 0.2 < wrong(bar - 0.0101, articles)
+        bars.append(bar)
+    # alone, the error is nearly that of any share; questions that come together tell less
+    share = np.mean(answerable > bars[0])
+    error = (share * (1 - share) / 91) ** 0.5
+    assert wrong(bars[0], np.arange(91)) == pytest.approx(share + error)
+    assert bars[1] > bars[0]
+    assert choose_threshold("", [0.99] * 9, [1.0], ["a"] * 9, 0.1, quiet) == 0.98  # the highest
 
 
 def test_recognised_about_the_bar_is_the_curve_there():
