@@ -324,7 +324,7 @@ def test_the_sentences_that_seem_to_answer_are_read_once_more(hits, share, read)
 
     def odds(passages, **changes) -> float:
         exact.facts = replace(once, **changes)
-        asked = exact.prompt("How soon must a lost phone be reported?", passages, decoding=GREEDY)
+        asked = exact.prompt("When must a stolen phone be reported?", passages, decoding=GREEDY)
         null = math.exp(exact.log_likelihood([asked], [REFUSAL])[0])
         assert run(exact, [asked], [GREEDY])[0].confidence == pytest.approx(1 - null, abs=1e-5)
         return math.log(null / (1 - null))
