@@ -131,7 +131,7 @@ def test_steps_of_the_bundled_model_multiply_to_its_likelihood(watched):
 
 
 def test_a_refusal_has_no_steps_and_the_baseline_has(watched):
-    found = compare("May I bring my dog to the office?", handbook(), watched)
+    found = compare("Which river flows through Vienna?", handbook(), watched)
     assert found.grounded.finish == "refused"
     assert watched.trace(found.grounded.prompt, Decoding()) == ()
     steps = watched.trace(found.baseline.prompt, Decoding())
