@@ -14,7 +14,7 @@ from ragdemo.experiments.lab import Given, Lab, arm, rewritten
 BACKUPS = "How long are backups of Quillmere drives kept?"
 CARD = "What is the monthly limit of the company card?"
 STANDBY = "How quickly must an employee on standby answer the phone?"
-DOG = "May I bring my dog to the office?"
+CANTEEN = "What does the canteen serve on Thursdays?"
 BUDGET = 1024  # tokens: what GPT-2 reads
 RESERVE = 96  # of them kept for the answer
 
@@ -141,7 +141,7 @@ def _injected_came(arms: Sequence[Arm]) -> int:
 
 def _nothing(lab: Lab) -> Sequence[Arm]:
     return lab.answers(
-        DOG, "dog", [Given("With retrieval", lab.find(DOG)), Given("Without retrieval")]
+        CANTEEN, "canteen", [Given("With retrieval", lab.find(CANTEEN)), Given("Without retrieval")]
     )
 
 
@@ -246,8 +246,8 @@ READING = (
     Experiment(
         "no-answer",
         "A question the documents don't answer",
-        DOG,
-        "No policy says a word about dogs. The generator answers with the passages that are "
+        CANTEEN,
+        "No policy says what the canteen serves. The generator answers with the passages that are "
         "nearest, and without any.",
         (
             "Both answers make something up",
