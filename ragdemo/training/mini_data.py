@@ -93,22 +93,25 @@ def load(data: Path) -> tuple[list[Item], list[Item]]:
 
     Sources that are not in the folder are left out; `RagdemoError` where none is there.
     """
-    train, watch = [], []
     paths = {name: data / "train" / f"{name}.jsonl.xz" for name in (*SOURCES, TRICKY[0])}
     if not any(path.exists() for path in paths.values()):
         raise RagdemoError(f"{data}/train holds none of {', '.join(SOURCES)} (.jsonl.xz).")
     questions = read_questions()
+
+    def tricks(rows: list[dict]) -> list[Item]:
+        asked = trick_rows(rows, questions)
+        return [item for row in asked if (item := item_of(row, "tricks"))]
+
+    items: list[Item] = []
     for name, path in paths.items():
         rows = read(path) if path.exists() else []
-        items = [item for row in rows if (item := item_of(row, name))]
+        items += [item for row in rows if (item := item_of(row, name))]
         if name in QUESTIONED:
-            asked = trick_rows(rows, questions)
-            items += [item for row in asked if (item := item_of(row, "tricks"))]
-        for item in items:
-            (watch if held_out(item.passages[0].title) else train).append(item)
-    for row in trick_rows(_place_rows(data), questions):
-        if item := item_of(row, "tricks"):
-            (watch if held_out(item.passages[0].title) else train).append(item)
+            items += tricks(rows)
+    items += tricks(_place_rows(data))
+    train, watch = [], []
+    for item in items:
+        (watch if held_out(item.passages[0].title) else train).append(item)
     for page in read_pages():
         (watch if held_out(page["title"]) else train).extend(page_items(page, random.Random(0)))
     return train, watch
