@@ -50,7 +50,9 @@ def section(me: Visitor, board: running.Board) -> None:
         help="Half of the questions about them are learnt, half held out.", **KEEP,
     )  # fmt: skip
     own = sum(e.file in chosen for e in known)
-    st.caption(f"{own} questions are about these. Two to five minutes on two cores.")
+    st.caption(
+        f"{own} questions are about these. Two to five minutes on two cores, about ten on old ones."
+    )
     if st.button(
         "Run all four", type="primary", icon=":material/balance:", key="versus-go",
         disabled=own < 6,
@@ -89,7 +91,10 @@ def draw(found: Versus) -> None:
     if not found.arms:
         st.caption("The first figures come in some seconds.")
         return
-    st.dataframe(table(found), hide_index=True, width="stretch")
+    st.dataframe(
+        table(found), hide_index=True, width="stretch",
+        column_config={"way": st.column_config.TextColumn(width=170)},
+    )  # fmt: skip
     said = "; ".join(f"{group}: {GROUPS[group]}" for group in SHOWN)
     st.caption(
         f"Word F1 of the answer against the expected one, 0 to 1, with its 95 % bootstrap "
@@ -108,7 +113,11 @@ def draw(found: Versus) -> None:
         }
     )  # fmt: skip
     if len(frame):
-        st.dataframe(frame, hide_index=True, width="stretch")
+        # the verdicts are what the table is for: a long question must not push them out of sight
+        st.dataframe(
+            frame, hide_index=True, width="stretch",
+            column_config={"question": st.column_config.TextColumn(width=260)},
+        )  # fmt: skip
         st.caption(
             f"The new version was read into the index in {duration(found.republish_seconds)}. "
             "“stale”: the answer still says the old number."
