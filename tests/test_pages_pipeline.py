@@ -165,7 +165,7 @@ def test_a_comparison_from_a_file_is_asked_anew() -> None:
 
 def test_refusals_and_empty_corpora_have_their_say() -> None:
     app = start(PAGE)
-    app.text_input(key="apart-question").set_value("May I bring my dog to the office?")
+    app.text_input(key="apart-question").set_value("What does the canteen serve on Thursdays?")
     app = press(app, "Take it apart")
     for title in ("Answer", "Generator"):
         app = press(app, "Back")
