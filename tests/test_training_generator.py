@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from samples import encoder
+from samples import ROOT, encoder
 from test_generators import HITS, bart, gpt2, t5
 
 from ragdemo.__main__ import main
@@ -26,6 +28,7 @@ from ragdemo.generation.mini import MiniGenerator
 from ragdemo.generation.scoring import continuation
 from ragdemo.generation.seq2seq import Seq2SeqGenerator
 from ragdemo.pipeline import build
+from ragdemo.settings import MIB
 from ragdemo.training import saved
 from ragdemo.training.generator import Lesson, item, lessons, parted, scores, train_generator
 from ragdemo.training.head import Headed
@@ -246,6 +249,14 @@ def test_joint_training_succeeds_where_frozen_retrieval_fails(tmp_path) -> None:
     assert sum(shift.before) == pytest.approx(1)
     again = saved.load(saved.save(made, tmp_path / "joint", trained), encoder())
     assert isinstance(again, Jointly)
+    carried = saved.packed(made, trained, small=True)
+    most = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text())["server"][
+        "maxUploadSize"
+    ]
+    assert len(carried) < most * MIB < len(saved.packed(made, trained))
+    back = saved.unpacked(carried, encoder())
+    np.testing.assert_array_equal(back.encoder.matrix, made.encoder.matrix)
+    assert marginal(split.test, corpus, back) == marginal(split.test, corpus, made)
     np.testing.assert_array_equal(again.encoder.matrix, made.encoder.matrix)
 
 
@@ -319,6 +330,25 @@ def test_the_tuned_model_stays_stale_where_retrieval_follows() -> None:
     assert rag.megabytes > base.megabytes > 0
     assert "| closed-book, fine-tuned |" in versus_table(found)
     assert "stale" in changes_table(found)
+
+
+def test_each_document_alone_held_out_questions_counted_once(tmp_path, capsys) -> None:
+    made = tmp_path / "table.md"
+    words = "--only generator --document leave.md --generator-seeds 0 1 --steps 1"
+    docs = company_folder(tmp_path)
+    assert (
+        main(["eval", "finetuning", "--docs", str(docs), *words.split(), "--card", str(made)]) == 0
+    )
+    rows = [line for line in made.read_text().splitlines() if line.startswith("| leave.md")]
+    assert [row.split(" | ")[1] for row in rows] == ["0", "1"]
+    own = [q for q in company()[1] if q.file == "leave.md"]
+    held = {
+        q.question for seed in (0, 1) for part in parted(own, seed, (0.5, 0.0))[1:] for q in part
+    }
+    said = re.search(r"- held out, .* n (\d+)", made.read_text())
+    assert int(said[1]) == len(held)
+    assert 3 < len(held) < 7  # the two halves held out are not the same one
+    assert "(3)" in rows[0]
 
 
 def test_too_few_questions_are_said() -> None:

@@ -197,14 +197,15 @@ def load(folder: Path, encoder: Encoder) -> Model:
 
 
 def packed(model: Model, trained: Trained | None = None, *, small: bool = False) -> bytes:
-    """The folder as a zip; `small` leaves out of a head's the encoder that it goes behind, which
-    `unpacked` never reads."""
+    """The folder as a zip; `small` leaves out the encoder that a head goes behind, which `unpacked`
+    never reads."""
     with tempfile.TemporaryDirectory() as name:
         folder = save(model, Path(name) / "model", trained)
+        heads = {path.parent for path in folder.rglob("head.safetensors")}
         made = io.BytesIO()
         with zipfile.ZipFile(made, "w", zipfile.ZIP_STORED) as archive:
             for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-                if small and path.name not in SMALL:
+                if small and path.name not in SMALL and heads & {*path.parents}:
                     continue
                 archive.write(path, path.relative_to(folder).as_posix())
     return made.getvalue()

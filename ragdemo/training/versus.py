@@ -176,6 +176,11 @@ def busiest(examples: Sequence[Question], count: int = DOCUMENTS) -> tuple[str, 
     return tuple(name for name, _ in sorted(counts.items(), key=lambda c: (-c[1], c[0]))[:count])
 
 
+def known(examples: Sequence[Question], corpus: Corpus) -> list[Question]:
+    """Those with an answer to learn, about a document of the corpus."""
+    return [e for e in examples if e.answerable and e.answer and e.file in corpus.files]
+
+
 def compare(
     examples: Sequence[Question],
     corpus: Corpus,
@@ -191,9 +196,9 @@ def compare(
     """All four, one after another, each told when it is measured. `load(training)` gives a
     generator that is private to one arm, in float32 where it is to be trained. Raises RagdemoError
     where there are too few questions; ends early, with what there is, once `cancelled` is set."""
-    known = [e for e in examples if e.answerable and e.answer and e.file in corpus.files]
-    names = tuple(documents) or busiest(known)
-    own = [e for e in known if e.file in names]
+    asked = known(examples, corpus)
+    names = tuple(documents) or busiest(asked)
+    own = [e for e in asked if e.file in names]
     if len(own) < 6:
         raise RagdemoError(
             f"There are {len(own)} questions with answers about these documents; the comparison "
@@ -201,7 +206,7 @@ def compare(
         )
     learn, *rest = parted(own, seed, (0.5, 0.0))
     hold = [one for part in rest for one in part]
-    elsewhere = parted([e for e in known if e.file not in names], seed, (1.0, 0.0))[0][:others]
+    elsewhere = parted([e for e in asked if e.file not in names], seed, (1.0, 0.0))[0][:others]
     documents_by_name = {d.name: d for d in corpus.documents.values()}
     revisions = [
         revise(documents_by_name[name], [e for e in learn if e.file == name]) for name in names

@@ -176,6 +176,7 @@ def carry(me: Visitor) -> None:
     )  # fmt: skip
     file = st.file_uploader(
         "Import an index", type=["zip"], key=f"index-{me.uploads}",
+        max_upload_size=me.limits.total_bytes // MIB,
         help="Takes the place of the documents that are here now.",
     )  # fmt: skip
     if file is None:

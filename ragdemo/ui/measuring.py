@@ -82,6 +82,7 @@ def upload(me: Visitor) -> None:
         )
         file = st.file_uploader(
             "Question set", type=["csv", "jsonl"], key=f"questions-{me.uploads}",
+            max_upload_size=BYTES // MIB,
             help=f"At most {BYTES // MIB} MB. It stays in this visit's memory.",
         )  # fmt: skip
         if file is not None:

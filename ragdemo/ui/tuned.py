@@ -207,6 +207,7 @@ def _maps(made: Made, question: str) -> None:
 def _use(me: Visitor, made: Made) -> None:
     from ragdemo.training import saved
     from ragdemo.training.head import Headed
+    from ragdemo.training.joint import Jointly
 
     with st.container(horizontal=True):
         if st.button("Use it on every page", icon=":material/check:", key="tuned-use"):
@@ -225,11 +226,13 @@ def _use(me: Visitor, made: Made) -> None:
                 "Save it as a model folder (zip)", kept, "ragdemo-tuned.zip", "application/zip",
                 icon=":material/download:", on_click="ignore", key="tuned-save",
             )  # fmt: skip
-            if isinstance(made.model, Headed):
+            if isinstance(made.model, Headed | Jointly):
+                alone = "Save the head alone" if isinstance(made.model, Headed) else "Save it small"
                 st.download_button(
-                    "Save the head alone", partial(kept, small=True), "ragdemo-head.zip",
+                    alone, partial(kept, small=True), "ragdemo-tuned-small.zip",
                     "application/zip", icon=":material/download:", on_click="ignore",
-                    key="tuned-save-small", help="Half a megabyte, to be loaded here again.",
+                    key="tuned-save-small",
+                    help="Without the encoder that its head goes behind, to be loaded here again.",
                 )  # fmt: skip
 
 
@@ -285,15 +288,14 @@ def _load(me: Visitor) -> None:
     with st.expander("Load a model saved here", icon=":material/upload_file:"):
         most = min(me.limits.total_bytes, st.get_option("server.maxUploadSize") * MIB)
         st.caption(
-            "Only its numbers are read, into a model built here; no code, no settings. This server "
-            f"takes files of up to {most // MIB} MB; larger models are opened by "
-            "`ragdemo.training.saved.load`."
+            "Only its numbers are read, into a model built here; no code, no settings. A file above "
+            f"{most // MIB} MB is opened by `ragdemo.training.saved.load`."
         )
-        file = st.file_uploader("A saved model", type=["zip"], key=f"tuned-file-{me.uploads}")
+        file = st.file_uploader(
+            "A saved model", type=["zip"], key=f"tuned-file-{me.uploads}",
+            max_upload_size=most // MIB,
+        )  # fmt: skip
         if file is None:
-            return
-        if file.size > most:
-            drawn.problem(f"The file is larger than {most // MIB} MB.")
             return
         running.start(me, MADE, partial(_loaded, me, file.getvalue()))
         me.uploads += 1

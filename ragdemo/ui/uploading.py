@@ -23,6 +23,7 @@ def uploader(me: Visitor) -> None:
         type=[suffix.lstrip(".") for suffix in SUFFIXES],
         accept_multiple_files=True,
         key=f"files-{me.uploads}",
+        max_upload_size=limits.file_bytes // MIB,
         help=f"Up to {limits.files} files of at most {limits.file_bytes // MIB} MB. They stay in "
         "this visit's memory and are gone when you leave.",
     )

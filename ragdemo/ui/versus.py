@@ -24,6 +24,7 @@ from ragdemo.training.versus import (
     Versus,
     busiest,
     compare,
+    known,
 )
 from ragdemo.ui import cache, drawn, running
 from ragdemo.ui.race import duration
@@ -43,21 +44,22 @@ def section(me: Visitor, board: running.Board) -> None:
         "Then some numbers in the documents change, in a copy, and the questions are asked again."
     )
     _, asked = me.questions or ("", cache.sample_set())
-    known = [e for e in asked if e.answerable and e.answer and e.file in me.corpus.files]
-    names = list(busiest(known, 50))
+    own = known(asked, me.corpus)
+    names = list(busiest(own, 50))
     chosen = st.multiselect(
         "Documents to learn from", names, names[:1], key="versus-documents",
         help="Half of the questions about them are learnt, half held out.", **KEEP,
     )  # fmt: skip
-    own = sum(e.file in chosen for e in known)
+    about = sum(e.file in chosen for e in own)
     st.caption(
-        f"{own} questions are about these. Two to five minutes on two cores, about ten on old ones."
+        f"{about} questions are about these. Two to five minutes on two cores, about ten on old "
+        "ones."
     )
     if st.button(
         "Run all four", type="primary", icon=":material/balance:", key="versus-go",
-        disabled=own < 6,
+        disabled=about < 6,
     ):  # fmt: skip
-        running.start(me, KIND, partial(_compared, me, known, chosen))
+        running.start(me, KIND, partial(_compared, me, own, chosen))
     body, found = board.place(KIND, draw), me.results.get(KIND)
     if body and found:
         with body:
@@ -67,12 +69,12 @@ def section(me: Visitor, board: running.Board) -> None:
                 _lesson(found)
 
 
-def _compared(me: Visitor, known: list, chosen: list[str], reins: running.Reins):
+def _compared(me: Visitor, own: list, chosen: list[str], reins: running.Reins):
     def updates() -> Iterator[Versus]:
         with alone(GENERATOR):
             reins.tell("Getting ready", 0, 1)
             for found in compare(
-                known, base_corpus(me), partial(_loaded, encoder=cache.shared().encoder),
+                own, base_corpus(me), partial(_loaded, encoder=cache.shared().encoder),
                 documents=chosen, others=OTHERS, cancelled=reins.cancelled,
             ):  # fmt: skip
                 part = found.news.step / found.news.of if found.news else 0.5
