@@ -288,8 +288,8 @@ def _load(me: Visitor) -> None:
     with st.expander("Load a model saved here", icon=":material/upload_file:"):
         most = min(me.limits.total_bytes, st.get_option("server.maxUploadSize") * MIB)
         st.caption(
-            "Only its numbers are read, into a model built here; no code, no settings. A file above "
-            f"{most // MIB} MB is opened by `ragdemo.training.saved.load`."
+            "Only its numbers are read, into a model built here; no code, no settings. A file of "
+            f"more than {most // MIB} MB is opened by `ragdemo.training.saved.load`."
         )
         file = st.file_uploader(
             "A saved model", type=["zip"], key=f"tuned-file-{me.uploads}",
