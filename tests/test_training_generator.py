@@ -20,6 +20,7 @@ from test_generators import HITS, bart, gpt2, t5
 
 from ragdemo.__main__ import main
 from ragdemo.corpus import Corpus
+from ragdemo.embedding import HashingEncoder, SentenceTransformerEncoder
 from ragdemo.errors import RagdemoError
 from ragdemo.evaluation.finetuning import changes_table, versus_table
 from ragdemo.evaluation.questions import Question
@@ -30,8 +31,9 @@ from ragdemo.generation.seq2seq import Seq2SeqGenerator
 from ragdemo.pipeline import build
 from ragdemo.settings import MIB
 from ragdemo.training import saved
+from ragdemo.training.dual import DualEncoder
 from ragdemo.training.generator import Lesson, item, lessons, parted, scores, train_generator
-from ragdemo.training.head import Headed
+from ragdemo.training.head import Headed, refill
 from ragdemo.training.joint import Jointly, marginal, marginal_loss, train_jointly
 from ragdemo.training.likelihood import answer_log_likelihoods
 from ragdemo.training.pairs import Pair, Split
@@ -47,6 +49,8 @@ KINDS = {
 DECODING = Decoding(max_tokens=32)
 ASKED = ("How many days of leave?", "Phones?")
 SAID = ("28 days of paid leave", "A lost phone")
+CONFIG = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text())
+UPLOAD = CONFIG["server"]["maxUploadSize"] * MIB
 
 
 @pytest.fixture(params=[*KINDS, "mini"])
@@ -250,13 +254,47 @@ def test_joint_training_succeeds_where_frozen_retrieval_fails(tmp_path) -> None:
     again = saved.load(saved.save(made, tmp_path / "joint", trained), encoder())
     assert isinstance(again, Jointly)
     carried = saved.packed(made, trained, small=True)
-    most = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text())["server"][
-        "maxUploadSize"
-    ]
-    assert len(carried) < most * MIB < len(saved.packed(made, trained))
+    assert len(carried) < UPLOAD < len(saved.packed(made, trained))
     back = saved.unpacked(carried, encoder())
     np.testing.assert_array_equal(back.encoder.matrix, made.encoder.matrix)
     assert marginal(split.test, corpus, back) == marginal(split.test, corpus, made)
+
+
+def test_a_whole_question_encoder_learns_beside_passages_that_stay(tmp_path) -> None:
+    corpus = build([(f"{n}.md", f"{f}\n".encode()) for n, _, f in JARGON], encoder())
+    split = Split(
+        jargon(corpus, "What is the rule about {}?", "What must I know about {}?"),
+        (),
+        jargon(corpus, "Tell me about {}.", "What applies to {}?"),
+    )
+    own = SentenceTransformerEncoder(bf16=False)
+    trained = last(
+        train_jointly(split, corpus, MiniGenerator(bf16=False), Plan(6, 4, 1e-4, 6, 1), encoder=own)
+    )
+    assert np.mean(trained.before) <= 0.5
+    assert np.mean(trained.after) >= 0.9
+    made = trained.make()
+    texts = [pair.question for pair in split.test]
+    np.testing.assert_array_equal(
+        made.encoder.encode_passages(texts), encoder().encode_passages(texts)
+    )
+    assert (made.encoder.encode_queries(texts) * encoder().encode_queries(texts)).sum(
+        1
+    ).max() < 0.99
+    np.testing.assert_array_equal(refill(Corpus(made.encoder), corpus).vectors, corpus.vectors)
+    shift = made.shift(texts[0], corpus)
+    right = [c.document_name for c in shift.chunks].index("leave.md")
+    assert shift.after[right] > max(0.5, shift.before[right])
+    carried = saved.packed(made, trained)
+    assert len(carried) < UPLOAD
+    again = saved.load(saved.save(made, tmp_path / "joint", trained), encoder())
+    for back in (again, saved.unpacked(carried, encoder())):
+        assert back.encoder.name == made.encoder.name
+        np.testing.assert_array_equal(
+            back.encoder.encode_queries(texts), made.encoder.encode_queries(texts)
+        )
+    with pytest.raises(ValueError, match="same kind"):
+        DualEncoder(HashingEncoder(8), own)
     np.testing.assert_array_equal(again.encoder.matrix, made.encoder.matrix)
 
 
@@ -365,7 +403,7 @@ def test_too_few_questions_are_said() -> None:
     [
         ["retriever"], ["retriever", "--written"], ["generator", "--closed-book", "--steps", "2"],
         ["generator", "--steps", "1"], ["retriever", "--what", "encoder", "--steps", "1"],
-        ["joint", "--steps", "1"],
+        ["joint", "--steps", "1"], ["joint", "--what", "encoder", "--steps", "1"],
     ],
 )  # fmt: skip
 def test_the_command_line_trains_and_saves(words: list[str], tmp_path, capsys) -> None:

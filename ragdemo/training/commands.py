@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ragdemo.corpus import Corpus
-from ragdemo.embedding import DPREncoder, SentenceTransformerEncoder, load_encoder
+from ragdemo.embedding import DPREncoder, Encoder, SentenceTransformerEncoder, load_encoder
 from ragdemo.errors import Cancelled, RagdemoError
 from ragdemo.evaluation.questions import Question, read_questions, sample_questions
 from ragdemo.generation import create
@@ -25,7 +25,7 @@ from ragdemo.loading import read_folder
 from ragdemo.pipeline import build
 from ragdemo.training import saved
 from ragdemo.training.generator import CLOSED, GROUNDED, lessons, parted, train_generator
-from ragdemo.training.joint import JOINT, train_jointly
+from ragdemo.training.joint import JOINT, JOINT_ENCODER, train_jointly
 from ragdemo.training.pairs import (
     Pair,
     Split,
@@ -109,7 +109,12 @@ def _parser() -> argparse.ArgumentParser:
     own.add_argument("--closed-book", action="store_true", help="leave the passages out")
     own.add_argument("--lora", action="store_true", help="low-rank matrices (needs peft)")
     own.add_argument("--document", help="only the questions about this file, split by question")
-    own = command("joint", _joint, "question head and generator, end to end (RAG-Sequence)")
+    own = command("joint", _joint, "question encoder and generator, end to end (RAG-Sequence)")
+    own.add_argument(
+        "--what", choices=WHATS, default="head",
+        help="what reads questions: a head behind the encoder, a whole copy of it, DPR's tower",
+    )  # fmt: skip
+    own.add_argument("--dpr", nargs=2, metavar=("QUESTIONS", "PASSAGES"), help="ids or folders")
     own.add_argument("--generator", default="mini", help="mini, or a Hugging Face id or folder")
     return parser
 
@@ -122,8 +127,8 @@ def plan(usual: Plan, given: argparse.Namespace) -> Plan:
         raise RagdemoError(f"{problem}.") from problem
 
 
-def _corpus(given: argparse.Namespace) -> Corpus:
-    corpus = build(read_folder(given.docs), load_encoder())
+def _corpus(given: argparse.Namespace, encoder: Encoder | None = None) -> Corpus:
+    corpus = build(read_folder(given.docs), encoder or load_encoder())
     if not corpus.documents:
         raise RagdemoError(f"{given.docs} holds no document that could be read.")
     return corpus
@@ -164,11 +169,14 @@ def _retriever(given: argparse.Namespace, stop: threading.Event) -> Iterator[New
     )
     if given.what == "head":
         return train_head(split, corpus, plan(HEAD, given), cancelled=stop)
+    return train_encoder(split, corpus, _encoder(given), plan(ENCODER, given), cancelled=stop)
+
+
+def _encoder(given: argparse.Namespace) -> SentenceTransformerEncoder | DPREncoder:
+    """One that nobody else uses, in float32."""
     if given.what == "dpr":
-        encoder = DPREncoder(*given.dpr) if given.dpr else DPREncoder()
-    else:
-        encoder = SentenceTransformerEncoder(bf16=False)
-    return train_encoder(split, corpus, encoder, plan(ENCODER, given), cancelled=stop)
+        return DPREncoder(*given.dpr) if given.dpr else DPREncoder()
+    return SentenceTransformerEncoder(bf16=False)
 
 
 def _generator(given: argparse.Namespace, stop: threading.Event) -> Iterator[News]:
@@ -196,7 +204,12 @@ def _generator(given: argparse.Namespace, stop: threading.Event) -> Iterator[New
 
 
 def _joint(given: argparse.Namespace, stop: threading.Event) -> Iterator[News]:
-    corpus = _corpus(given)
+    # passages are read by an encoder that stays as it is; of DPR the same pair once more
+    corpus = _corpus(given, _encoder(given) if given.what == "dpr" else None)
     split = split_by_document(from_questions(questions_of(given), corpus), given.seed)
     generator = private(given.generator, corpus)
-    return train_jointly(split, corpus, generator, plan(JOINT, given), cancelled=stop)
+    head = given.what == "head"
+    return train_jointly(
+        split, corpus, generator, plan(JOINT if head else JOINT_ENCODER, given),
+        encoder=None if head else _encoder(given), cancelled=stop,
+    )  # fmt: skip

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ragdemo.corpus import Corpus
 from ragdemo.embedding import Encoder, Progress, TokenVectors
 from ragdemo.embedding.base import checked
+from ragdemo.training.dual import DualEncoder
 
 
 class Head(nn.Module):
@@ -89,7 +90,7 @@ def refill(new: Corpus, old: Corpus, progress: Progress | None = None) -> Corpus
     its own encoder. The same encoder's are taken over, a head behind it moves them; anything else
     reads the passages anew. `progress` gets (documents done, in all)."""
     encoder = new.encoder
-    headed = isinstance(encoder, Headed) and encoder.inner is old.encoder
+    headed = isinstance(encoder, Headed | DualEncoder) and encoder.inner is old.encoder
     for number, (key, document) in enumerate(old.documents.items(), start=1):
         chunks = old.chunks_of(key)
         if encoder is old.encoder:

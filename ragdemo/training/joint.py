@@ -5,13 +5,14 @@
 
 z runs over the k passages that the question encoder finds now; p(z|x) is the softmax of its scores.
 Nobody says which passage is right: one under which the answer is likely pulls the question's vector
-towards it. The passages' vectors, and with them the index, stay as they are.
+towards it. The passages' vectors, and with them the index, stay as they are. Of the question
+encoder either a linear head behind it learns, or a whole copy, as in the paper.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,19 +20,23 @@ import torch
 from torch import Tensor, nn
 
 from ragdemo.corpus import Corpus
+from ragdemo.embedding import DPREncoder, Encoder, SentenceTransformerEncoder
 from ragdemo.errors import RagdemoError
 from ragdemo.fusion import TEMPERATURES
 from ragdemo.generation.base import Generator
+from ragdemo.training.dual import DualEncoder
 from ragdemo.training.generator import DECODING, finished
 from ragdemo.training.head import Head, Headed
 from ragdemo.training.likelihood import answer_log_likelihoods, network
 from ragdemo.training.loop import Losses
 from ragdemo.training.pairs import Pair, Split
-from ragdemo.training.retriever import METRIC, Batches, Examiner
+from ragdemo.training.retriever import METRIC, Batches, Examiner, Towers, ready
 from ragdemo.training.tuning import Held, News, Plan, Shares, tune
 from ragdemo.types import Chunk, Hit
 
-JOINT = Plan(steps=60, batch=4, rate=3e-3, every=10, patience=4)
+JOINT = Plan(steps=60, batch=4, rate=3e-3, every=10, patience=4)  # of a head
+JOINT_ENCODER = replace(JOINT, rate=5e-5)  # of a whole question encoder
+READ = 32  # questions read together while measuring
 WRITER_RATE = 1e-5  # the generator's; its part of the sum is right from the beginning
 
 
@@ -57,9 +62,10 @@ class Shift:
 
 @dataclass(frozen=True)
 class Jointly:
-    """What was trained: an encoder whose questions go through a head, and a generator."""
+    """What was trained: an encoder that reads questions anew and passages as before, and a
+    generator."""
 
-    encoder: Headed
+    encoder: Headed | DualEncoder
     generator: Generator
 
     def shift(self, question: str, corpus: Corpus, k: int = 5) -> Shift:
@@ -82,37 +88,39 @@ def train_jointly(
     plan: Plan = JOINT,
     *,
     k: int = 4,
+    encoder: SentenceTransformerEncoder | DPREncoder | None = None,
     writer_rate: float = WRITER_RATE,
     cancelled: threading.Event | None = None,
 ) -> Iterator[News]:
-    """A head on the questions, and `generator`, which is private to this training. Held-out
-    questions are measured by whether their first passage is right. `make()` gives a `Jointly`."""
+    """What reads the questions, and `generator`, which is private to this training. So is
+    `encoder`, whose question side is trained whole where one is given: the same weights as the
+    corpus's encoder, float32. Without it a head learns behind that one. Held-out questions are
+    measured by whether their first passage is right. `make()` gives a `Jointly`."""
     taught = [pair for pair in split.train if _answer(pair)]
     if not taught:
         raise RagdemoError("End-to-end training needs questions with answers. Add some.")
-    encoder = corpus.encoder
-    head = Head(encoder.dimension, unit=encoder.similarity == "cosine")
-    vectors = torch.from_numpy(np.array(corpus.vectors))
     held = [*split.watch, *split.test]
-    asked = torch.from_numpy(encoder.encode_queries([p.question for p in (*taught, *held)]))
-    number = {id(pair): row for row, pair in enumerate(taught)}
+    side = _Whole(encoder, corpus.encoder) if encoder else _Behind(corpus.encoder, (*taught, *held))
+    vectors = torch.from_numpy(np.array(corpus.vectors))
     examiner = Examiner(split, corpus, plan.seed)
     pool = vectors[[corpus.number(chunk.id) for chunk in examiner.chunks]].numpy()
     batches = Batches(taught, plan.batch, plan.seed)
-    warmth = TEMPERATURES[encoder.similarity]
+    warmth = TEMPERATURES[corpus.encoder.similarity]
     k = min(k, len(corpus.chunks))
 
     def step(_share: float) -> Losses:
         batch = batches.next()
+        moved = side.read([pair.question for pair in batch])
         with torch.autocast("cpu", enabled=False):
-            moved = head(asked[[number[id(pair)] for pair in batch]])
             scores, found = (moved @ vectors.T / warmth).topk(k)  # [b, k]
         logs = _alone(generator, corpus, batch, found)
         return Losses({"marginal": marginal_loss(scores, logs)}, len(batch))
 
     @torch.no_grad()
     def watch() -> Held:
-        moved = head(asked[len(taught) :])
+        texts = [pair.question for pair in held]
+        parts = [side.read(texts[n : n + READ]) for n in range(0, len(texts), READ)]
+        moved = torch.cat(parts) if parts else vectors[:0]
         told = examiner.held(moved.numpy(), pool)
         return replace(told, shares=shares(held[0].question, moved[0])) if held else told
 
@@ -124,22 +132,56 @@ def train_jointly(
 
     writer = network(generator)
     return tune(
-        nn.ModuleList([head, writer]),
+        nn.ModuleList([side.network, writer]),
         [
-            {"params": list(head.parameters()), "peak": plan.rate},
+            {"params": list(side.network.parameters()), "peak": plan.rate},
             {"params": list(writer.parameters()), "peak": writer_rate},
         ],
         step,
         plan,
         watch=watch,
-        name="question head and generator, end to end",
+        name=f"{side.name} and generator, end to end",
         metric=METRIC,
-        make=lambda: Jointly(
-            Headed(encoder, head.matrix, questions_only=True),
-            finished(generator, lambda: None, encoder),
-        ),
+        make=lambda: Jointly(side.made(), finished(generator, lambda: None, corpus.encoder)),
         cancelled=cancelled,
     )
+
+
+class _Behind:
+    """A head behind the corpus's encoder, which is asked once for all questions."""
+
+    name = "question head"
+
+    def __init__(self, encoder: Encoder, pairs: Sequence[Pair]) -> None:
+        self._encoder = encoder
+        self.network = Head(encoder.dimension, unit=encoder.similarity == "cosine")
+        texts = list(dict.fromkeys(pair.question for pair in pairs))
+        self._number = {text: row for row, text in enumerate(texts)}
+        self._vectors = torch.from_numpy(encoder.encode_queries(texts))
+
+    def read(self, questions: Sequence[str]) -> Tensor:
+        """[n, d], with gradients"""
+        with torch.autocast("cpu", enabled=False):
+            return self.network(self._vectors[[self._number[text] for text in questions]])
+
+    def made(self) -> Headed:
+        return Headed(self._encoder, self.network.matrix, questions_only=True)
+
+
+class _Whole:
+    """A question encoder of its own; the passages stay with the corpus's."""
+
+    name = "question encoder"
+
+    def __init__(self, encoder: SentenceTransformerEncoder | DPREncoder, passages: Encoder) -> None:
+        self._encoder, self._passages = encoder, passages
+        towers = Towers(encoder)
+        dpr = isinstance(encoder, DPREncoder)
+        self.network: nn.Module = encoder._questions._model if dpr else towers.network
+        self.read: Callable[[Sequence[str]], Tensor] = towers.questions
+
+    def made(self) -> DualEncoder:
+        return DualEncoder(self._passages, ready(self._encoder))
 
 
 def _label(chunk: Chunk) -> str:

@@ -241,9 +241,11 @@ def encoder_named(encoder: SentenceTransformerEncoder | DPREncoder, network: nn.
 
 
 def ready(encoder: SentenceTransformerEncoder | DPREncoder) -> Encoder:
-    """A trained encoder as it is used: in bfloat16 where that is quick, and named by its weights as
-    they then are, so that a saved copy has the same name."""
-    if isinstance(encoder, SentenceTransformerEncoder) and native_bf16():
-        encoder._try_bf16()
+    """A trained encoder as it is used: rounded to float16, which is saved, in bfloat16 where that
+    is quick, and named by its weights as they then are, so that a saved copy has the same name."""
+    if isinstance(encoder, SentenceTransformerEncoder):
+        encoder._model.half().float()
+        if native_bf16():
+            encoder._try_bf16()
     encoder_named(encoder, Towers(encoder).network)
     return encoder

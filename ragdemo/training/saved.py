@@ -2,6 +2,7 @@
 
     head/     a sentence-transformers model: MiniLM, pooling, the head as a dense layer, length 1
     encoder/  a sentence-transformers model        dpr/   question/ and context/
+    questions/ encoder/, which reads questions beside the encoder it was made from
     mini/     as ragdemo reads its bundled model   joint/ encoder/ and generator/
     causal/ and seq2seq/  Hugging Face models
 
@@ -12,6 +13,7 @@ tensors go into a model that we built, and no other file in it is looked at.
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import shutil
@@ -39,6 +41,7 @@ from ragdemo.generation.causal import CausalGenerator
 from ragdemo.generation.mini import FOLDER, MiniGenerator
 from ragdemo.generation.seq2seq import Seq2SeqGenerator
 from ragdemo.settings import MIB
+from ragdemo.training.dual import DualEncoder
 from ragdemo.training.generator import named, save_mini
 from ragdemo.training.head import Headed
 from ragdemo.training.joint import Jointly
@@ -48,7 +51,13 @@ from ragdemo.training.tuning import Trained
 FACTS = "ragdemo.json"
 MOST_BYTES = 200 * MIB  # unpacked, of a file that a visitor brings
 SMALL = (FACTS, "head.safetensors", "README.md")
-CARRIED = ("head", "encoder", "mini", "joint")  # kinds that can be brought back as a file
+CARRIED = (
+    "head",
+    "encoder",
+    "questions",
+    "mini",
+    "joint",
+)  # kinds that can be brought back as a file
 
 Model = Encoder | Generator | Jointly
 
@@ -82,9 +91,13 @@ def _write(model: Model, folder: Path) -> str:
         if model.inner.name == MINILM:
             with_dense(model.matrix)._model.save_pretrained(str(folder))
         save_file({"matrix": torch.from_numpy(model.matrix)}, str(folder / "head.safetensors"))
+    elif isinstance(model, DualEncoder):
+        kind = "questions"
+        facts = {"inner": model.inner.name}
+        _write(model.questions, _made(folder / "encoder"))
     elif isinstance(model, SentenceTransformerEncoder):
         kind = "encoder"
-        model._model.save_pretrained(str(folder))
+        copy.deepcopy(model._model).half().save_pretrained(str(folder))
     elif isinstance(model, DPREncoder):
         kind = "dpr"
         for name, tower in (("question", model._questions), ("context", model._passages)):
@@ -129,6 +142,7 @@ def card(model: Model, kind: str, trained: Trained | None) -> str:
         "head": "SentenceTransformer(FOLDER)",
         "encoder": "SentenceTransformer(FOLDER)",
         "dpr": "DPREncoder(FOLDER/question, FOLDER/context)",
+        "questions": "SentenceTransformer(FOLDER/encoder)",
         "mini": "MiniGenerator(FOLDER)",
         "joint": "two models: encoder/ for questions, generator/ for answers",
         "causal": "AutoModelForCausalLM.from_pretrained(FOLDER)",
@@ -146,7 +160,7 @@ def card(model: Model, kind: str, trained: Trained | None) -> str:
         f"- Made from: {_plain(name)}",
         f"- Opens with: `{use}`, or `ragdemo.training.saved.load(FOLDER, encoder)`",
     ]
-    if isinstance(model, Headed) and model.questions_only:
+    if isinstance(model, Headed | DualEncoder) and model.questions_only:
         lines.append("- For questions only: passages are read by the encoder it was made from.")
     if trained:
         lines += [
@@ -180,6 +194,8 @@ def load(folder: Path, encoder: Encoder) -> Model:
         return Jointly(load(folder / "encoder", encoder), load(folder / "generator", encoder))
     if kind == "head":
         return _load(lambda name: (folder / name).read_bytes(), encoder)
+    if kind == "questions":
+        return DualEncoder(encoder, load(folder / "encoder", encoder))
     if kind == "encoder":
         made = SentenceTransformerEncoder(str(folder))
         encoder_named(made, made._model)
@@ -234,17 +250,20 @@ def _load(read: Callable[[str], bytes], encoder: Encoder) -> Model:
     if kind not in CARRIED:
         raise DocumentError(f"A file can bring back {', '.join(CARRIED)}, not {str(kind)[:40]!r}.")
     if kind == "joint":
-        return Jointly(
-            _load(lambda name: read(f"encoder/{name}"), encoder),
-            _load(lambda name: read(f"generator/{name}"), encoder),
+        asking = _load(lambda name: read(f"encoder/{name}"), encoder)
+        writing = _load(lambda name: read(f"generator/{name}"), encoder)
+        if not isinstance(asking, Headed | DualEncoder) or not isinstance(writing, MiniGenerator):
+            raise ValueError("no question encoder and generator")
+        return Jointly(asking, writing)
+    if kind in ("head", "questions") and facts["inner"] != encoder.name:
+        raise DocumentError(
+            f"This model belongs to the encoder {str(facts['inner'])[:80]!r}, the one in use is "
+            f"{encoder.name!r}."
         )
+    if kind == "questions":
+        return DualEncoder(encoder, _load(lambda name: read(f"encoder/{name}"), encoder))
     if kind == "head":
         matrix = read_tensors(read("head.safetensors"))["matrix"].float().numpy()
-        if facts["inner"] != encoder.name:
-            raise DocumentError(
-                f"This head belongs to the encoder {str(facts['inner'])[:80]!r}, the one in use is "
-                f"{encoder.name!r}."
-            )
         return Headed(encoder, matrix, questions_only=facts["questions_only"] is True)
     tensors = read_tensors(read("model.safetensors"))
     if kind == "encoder":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import altair as alt
@@ -18,13 +18,12 @@ from ragdemo.errors import RagdemoError
 from ragdemo.generation.base import Generator
 from ragdemo.retrieval.dense import Dense
 from ragdemo.serving import SharedEncoder, SharedGenerator
-from ragdemo.settings import MIB
 from ragdemo.training.tuning import Trained
 from ragdemo.types import Answer
 from ragdemo.ui import cache, chart, drawn, running
 from ragdemo.ui.race import TONES, card
 from ragdemo.ui.state import Visitor
-from ragdemo.ui.tuning import CLOSED, GENERATOR, HEAD, JOINT, KIND, Lab, base_corpus, untrained
+from ragdemo.ui.tuning import CLOSED, KIND, Lab, base_corpus, untrained
 
 MADE = "tuned"
 SHOWN = 3  # passages before and after
@@ -35,7 +34,6 @@ KEEP = {"persist_state": "session"}
 class Made:
     """A trained model ready to be tried: what changed, and what it was before."""
 
-    what: str
     model: object  # as `saved.save` takes it
     before: Corpus
     after: Corpus  # the same one where the retriever was left alone
@@ -43,6 +41,7 @@ class Made:
     trained: Trained | None = None  # for the card
     tried: str = ""
     hub: str = ""  # what was trained, where it isn't the bundled generator
+    closed: bool = False  # a generator that learnt to answer without passages
 
 
 def section(me: Visitor, board: running.Board) -> None:
@@ -66,20 +65,15 @@ def _made(me: Visitor, lab: Lab, reins: running.Reins) -> Iterator[Made]:
         reins.tell("Taking the best weights", 0, 1)
         model = lab.news.trained.make()
         trained = lab.news.trained
-        yield _ready(lab.what, model, lab.corpus, reins, trained, lab.tried, lab.hub)
+        made = _ready(model, lab.corpus, reins)
+        closed = lab.what == CLOSED
+        yield replace(made, trained=trained, tried=lab.tried, hub=lab.hub, closed=closed)
 
     return updates()
 
 
-def _ready(
-    what: str,
-    model: object,
-    before: Corpus,
-    reins: running.Reins,
-    trained: Trained | None = None,
-    tried: str = "",
-    hub: str = "",
-) -> Made:
+def _ready(model: object, before: Corpus, reins: running.Reins) -> Made:
+    from ragdemo.training.dual import DualEncoder
     from ragdemo.training.head import Headed, refill
     from ragdemo.training.joint import Jointly
 
@@ -87,6 +81,8 @@ def _ready(
     generator = model.generator if isinstance(model, Jointly) else None
     if isinstance(encoder, SentenceTransformerEncoder | DPREncoder):
         encoder = SharedEncoder(encoder)
+    elif isinstance(encoder, DualEncoder):
+        encoder = DualEncoder(encoder.inner, SharedEncoder(encoder.questions))
     elif not isinstance(encoder, Headed):
         generator, encoder = encoder, None
     after = before
@@ -94,7 +90,7 @@ def _ready(
         new = Corpus(encoder, before.chunking)
         after = refill(new, before, partial(reins.tell, "Reading the documents anew"))
     shared = SharedGenerator(generator) if generator is not None else None
-    return Made(what, model, before, after, shared, trained, tried, hub)
+    return Made(model, before, after, shared)
 
 
 def _draw(me: Visitor, made: Made) -> None:
@@ -110,7 +106,7 @@ def _draw(me: Visitor, made: Made) -> None:
         try:
             if made.after is not made.before:
                 _rankings(me, made, question)
-            if made.what == JOINT:
+            if hasattr(made.model, "shift"):  # trained end to end
                 _shift(made, question)
             if made.generator is not None:
                 _answers(made, question)
@@ -159,14 +155,13 @@ def _shift(made: Made, question: str) -> None:
 
 
 def _answers(made: Made, question: str) -> None:
-    closed = made.what == CLOSED
     said: list[Answer] = []
     with st.spinner("Writing both answers …"):
         plain = cache.hub_generator(made.hub) if made.hub else cache.shared().generator
         for corpus, generator in ((made.before, plain), (made.after, made.generator)):
-            hits = [] if closed else pipeline.retrieve(question, corpus, 5)
+            hits = [] if made.closed else pipeline.retrieve(question, corpus, 5)
             said.append(pipeline.answer(question, hits, generator))
-    reading = "without passages" if closed else "with 5 passages"
+    reading = "without passages" if made.closed else "with 5 passages"
     for column, head, answer in zip(
         st.columns(2, gap="medium"), ("Untrained", "Fine-tuned"), said, strict=True
     ):
@@ -226,8 +221,9 @@ def _use(me: Visitor, made: Made) -> None:
                 "Save it as a model folder (zip)", kept, "ragdemo-tuned.zip", "application/zip",
                 icon=":material/download:", on_click="ignore", key="tuned-save",
             )  # fmt: skip
-            if isinstance(made.model, Headed | Jointly):
-                alone = "Save the head alone" if isinstance(made.model, Headed) else "Save it small"
+            inside = made.model.encoder if isinstance(made.model, Jointly) else made.model
+            if isinstance(inside, Headed):
+                alone = "Save the head alone" if inside is made.model else "Save it without MiniLM"
                 st.download_button(
                     alone, partial(kept, small=True), "ragdemo-tuned-small.zip",
                     "application/zip", icon=":material/download:", on_click="ignore",
@@ -286,14 +282,14 @@ def _reset(me: Visitor) -> None:
 
 def _load(me: Visitor) -> None:
     with st.expander("Load a model saved here", icon=":material/upload_file:"):
-        most = min(me.limits.total_bytes, st.get_option("server.maxUploadSize") * MIB)
+        most = st.get_option("server.maxUploadSize")
         st.caption(
             "Only its numbers are read, into a model built here; no code, no settings. A file of "
-            f"more than {most // MIB} MB is opened by `ragdemo.training.saved.load`."
+            f"more than {most} MB is opened by `ragdemo.training.saved.load`."
         )
         file = st.file_uploader(
             "A saved model", type=["zip"], key=f"tuned-file-{me.uploads}",
-            max_upload_size=most // MIB,
+            max_upload_size=most,
         )  # fmt: skip
         if file is None:
             return
@@ -305,13 +301,9 @@ def _load(me: Visitor) -> None:
 def _loaded(me: Visitor, data: bytes, reins: running.Reins) -> Iterator[Made]:
     def updates() -> Iterator[Made]:
         from ragdemo.training import saved
-        from ragdemo.training.head import Headed
-        from ragdemo.training.joint import Jointly
 
         reins.tell("Reading the file", 0, 1)
         model = saved.unpacked(data, cache.shared().encoder)
-        kinds = {Jointly: JOINT, Headed: HEAD, SentenceTransformerEncoder: HEAD}
-        what = kinds.get(type(model), GENERATOR)
-        yield _ready(what, model, base_corpus(me), reins)
+        yield _ready(model, base_corpus(me), reins)
 
     return updates()

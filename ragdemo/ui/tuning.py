@@ -41,13 +41,15 @@ TURN = 5.0  # seconds: one's own training that was stopped may still be loading 
 BUSY = "Something large is being trained or measured just now. Try again in some minutes."
 KEEP = {"persist_state": "session"}
 HEAD, ENCODER, DPR = "head", "encoder", "dpr"
-GENERATOR, CLOSED, JOINT = "generator", "closed", "joint"
+GENERATOR, CLOSED = "generator", "closed"
+JOINT, JOINT_ENCODER = "joint", "joint encoder"
 RETRIEVERS = (HEAD, ENCODER, DPR)
 # bytes that a training takes at most beside what answers visitors (measured, MiniLM and the bundled
 # generator, default batches; DPR's reckoned: the untrained pair, and of the trained one weights,
 # gradients, AdamW's two moments and the best so far, 0.87 GB each)
 MEMORY = {
-    HEAD: 0.1e9, ENCODER: 1.0e9, DPR: 5.5e9, CLOSED: 0.85e9, GENERATOR: 1.2e9, JOINT: 1.35e9
+    HEAD: 0.1e9, ENCODER: 1.0e9, DPR: 5.5e9, CLOSED: 0.85e9, GENERATOR: 1.2e9,
+    JOINT: 1.35e9, JOINT_ENCODER: 1.85e9,
 }  # fmt: skip
 
 
@@ -95,11 +97,18 @@ WHATS = {
         40, 120, 3e-4,
     ),
     JOINT: What(
-        "Both, end to end (RAG-Sequence)",
+        "Both, end to end (RAG-Sequence): a linear head and the generator",
         "Nobody says which passage is right. One under which the answer is likely pulls the "
         "question's vector towards it, through a linear head behind the frozen encoder; the index "
         "stays. [Paper](https://arxiv.org/abs/2005.11401)",
         20, 100, 3e-3,
+    ),
+    JOINT_ENCODER: What(
+        "Both, end to end (RAG-Sequence): the question encoder and the generator",
+        "As the paper has it: all weights of an encoder that reads the questions learn with the "
+        "generator, while the passages' vectors, and with them the index, stay. "
+        "[Paper](https://arxiv.org/abs/2005.11401)",
+        20, 100, 5e-5,
     ),
 }  # fmt: skip
 
@@ -344,9 +353,13 @@ def _training(
         dpr = what == DPR
         private = DPREncoder(*order.towers) if dpr else SentenceTransformerEncoder(bf16=False)
         return retriever.train_encoder(split, corpus, private, like(retriever.ENCODER), **stop)
-    if what == JOINT:
-        own = private_generator(order.hub, False)
-        return joint.train_jointly(split, corpus, own, like(joint.JOINT), **stop)
+    if what in (JOINT, JOINT_ENCODER):
+        whole = what == JOINT_ENCODER
+        return joint.train_jointly(
+            split, corpus, private_generator(order.hub, False),
+            like(joint.JOINT_ENCODER if whole else joint.JOINT),
+            encoder=SentenceTransformerEncoder(bf16=False) if whole else None, **stop,
+        )  # fmt: skip
     closed = what == CLOSED
     parts: list[list[Question]] = [
         [pair.example for pair in part if pair.example]

@@ -33,6 +33,9 @@ from ragdemo.ui.tuning import GENERATOR, alone, base_corpus
 
 KIND = "versus"
 OTHERS = 12  # questions about other documents: fewer than the command's, nobody waits ten minutes
+# of the samples: what it says stands in it alone. Annual leave, with most questions, has an old
+# version beside it that misleads retrieval: a lesson of its own, not the first one
+FIRST = "mobile-phone-policy.pdf"
 KEEP = {"persist_state": "session"}
 
 
@@ -47,7 +50,8 @@ def section(me: Visitor, board: running.Board) -> None:
     own = known(asked, me.corpus)
     names = list(busiest(own, 50))
     chosen = st.multiselect(
-        "Documents to learn from", names, names[:1], key="versus-documents",
+        "Documents to learn from", names, [FIRST] if FIRST in names else names[:1],
+        key="versus-documents",
         help="Half of the questions about them are learnt, half held out.", **KEEP,
     )  # fmt: skip
     about = sum(e.file in chosen for e in own)
@@ -118,7 +122,7 @@ def draw(found: Versus) -> None:
         # the verdicts are what the table is for: a long question must not push them out of sight
         st.dataframe(
             frame, hide_index=True, width="stretch",
-            column_config={"question": st.column_config.TextColumn(width=260)},
+            column_config={"question": st.column_config.TextColumn(width=210)},
         )  # fmt: skip
         st.caption(
             f"The new version was read into the index in {duration(found.republish_seconds)}. "
