@@ -6,7 +6,6 @@ the question encoder learns, the passages' vectors stay, so nothing is indexed a
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,8 +24,8 @@ class DualEncoder:
         if (inner.dimension, inner.similarity) != (questions.dimension, questions.similarity):
             raise ValueError("question and passage encoder need vectors of the same kind")
         self.inner, self.questions = inner, questions
-        mark = hashlib.sha256(questions.name.encode()).hexdigest()[:8]
-        self.name = f"{inner.name} + question encoder {mark}"
+        # a trained encoder's name ends in its weights' digest, wherever it was loaded from
+        self.name = f"{inner.name} + question encoder {questions.name.split()[-1]}"
         self.dimension, self.limit = inner.dimension, inner.limit
         self.similarity = inner.similarity
 
