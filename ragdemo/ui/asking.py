@@ -23,7 +23,7 @@ EXAMPLES = (
     "What is our company's mobile phone policy?",
     "How soon must I report a lost work phone?",
     "How many days a week may I work from home?",
-    "Which pets may I bring to the office?",
+    "Are dogs allowed in the office?",
 )
 
 
