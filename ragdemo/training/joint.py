@@ -100,7 +100,11 @@ def train_jointly(
     if not taught:
         raise RagdemoError("End-to-end training needs questions with answers. Add some.")
     held = [*split.watch, *split.test]
-    side = _Whole(encoder, corpus.encoder) if encoder else _Behind(corpus.encoder, (*taught, *held))
+    side = (
+        _QuestionEncoder(encoder, corpus.encoder)
+        if encoder
+        else _QuestionHead(corpus.encoder, (*taught, *held))
+    )
     vectors = torch.from_numpy(np.array(corpus.vectors))
     examiner = Examiner(split, corpus, plan.seed)
     pool = vectors[[corpus.number(chunk.id) for chunk in examiner.chunks]].numpy()
@@ -147,7 +151,7 @@ def train_jointly(
     )
 
 
-class _Behind:
+class _QuestionHead:
     """A head behind the corpus's encoder, which is asked once for all questions."""
 
     name = "question head"
@@ -168,7 +172,7 @@ class _Behind:
         return Headed(self._encoder, self.network.matrix, questions_only=True)
 
 
-class _Whole:
+class _QuestionEncoder:
     """A question encoder of its own; the passages stay with the corpus's."""
 
     name = "question encoder"

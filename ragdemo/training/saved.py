@@ -51,13 +51,8 @@ from ragdemo.training.tuning import Trained
 FACTS = "ragdemo.json"
 MOST_BYTES = 200 * MIB  # unpacked, of a file that a visitor brings
 SMALL = (FACTS, "head.safetensors", "README.md")
-CARRIED = (
-    "head",
-    "encoder",
-    "questions",
-    "mini",
-    "joint",
-)  # kinds that can be brought back as a file
+# kinds that can be brought back as a file
+CARRIED = ("head", "encoder", "questions", "mini", "joint")
 
 Model = Encoder | Generator | Jointly
 

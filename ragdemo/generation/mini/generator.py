@@ -26,6 +26,7 @@ from ragdemo.generation.mini.row import REFUSAL, Row, lay, likeliest, passage_of
 from ragdemo.generation.mini.surface import Writer
 from ragdemo.generation.mini.watching import watched
 from ragdemo.generation.mini.weights import load
+from ragdemo.generation.mini.writing import Writing
 from ragdemo.generation.scoring import slices
 from ragdemo.generation.tracing import TokenStep
 from ragdemo.text import content_words
@@ -155,7 +156,7 @@ class MiniGenerator:
         encoded = self._encode(reading)
         nulls = not_here(self, reading, encoded).tolist()
         read = time.monotonic() - begun
-        writing: list[_Writing] = []
+        writing: list[Writing] = []
         closed: list[tuple[int, Row]] = []
         for place, number in enumerate(waiting):
             row = rows[number]
@@ -166,11 +167,11 @@ class MiniGenerator:
                 continue
             row.begin(encoded.selection[place], encoded.tokens[place].tolist())
             if row.texts:
-                writing.append(_Writing(self, [(place, row)], encoded))
+                writing.append(Writing(self, [(place, row)], encoded))
             else:
                 closed.append((place, row))
         if closed:
-            writing.append(_Writing(self, closed, encoded))
+            writing.append(Writing(self, closed, encoded))
         # a piece of each in turn, so that every answer grows
         while writing:
             for part in list(writing):
@@ -303,43 +304,6 @@ class MiniGenerator:
         step = self._model.decode(inputs, encoded)
         kept = torch.ones_like(labels, dtype=torch.bool)
         return log_likelihood(step, encoded, labels, kept).view(labels.shape).mean(1).tolist()
-
-
-class _Writing:
-    """Rows that are written together: one that quotes passages, with all its drafts, or all that
-    answer from the question alone.
-
-    What a row goes on copying is guessed (see `pieces`), and rows written together are held up by
-    the one guessed worst: ten alone take a tenth of the passes that ten together do.
-    """
-
-    def __init__(self, generator: MiniGenerator, rows: list[tuple[int, Row]], encoded: Encoded):
-        """`rows` with their places in `encoded`."""
-        self.rows = [row for _, row in rows]  # that are still being written
-        drafts = [(place, row, draft) for place, row in rows for draft in row.drafts]
-        self._drafts = [(row, draft) for _, row, draft in drafts]
-        sentences = torch.tensor([draft.sentence for _, draft in self._drafts])
-        chosen = encoded.rows([place for place, _, _ in drafts])
-        allowed = generator._writable([row.prompt for row, _ in self._drafts])
-        model = generator._model
-        self._pieces = pieces(model, model.focused(chosen, sentences), self._choose, allowed)
-
-    def go_on(self, cancelled: Sequence[threading.Event]) -> list[tuple[Row, str | None]]:
-        """One word piece more for each draft; the rows that grew, and why each ends, if it does."""
-        stopped = {row.number for row in self.rows if cancelled[row.number].is_set()}
-        piece = next(self._pieces)
-        for place, (row, draft) in enumerate(self._drafts):
-            # what a visitor has stopped grows no further
-            if draft.end is None and row.number not in stopped:
-                token, source = int(piece.ids[place]), int(piece.source[place])
-                row.take(draft, token, source, piece.pointer[place])
-        grown = [(r, "cancelled" if r.number in stopped else r.finish) for r in self.rows]
-        self.rows = [row for row, finish in grown if finish is None]
-        return grown
-
-    def _choose(self, probabilities: torch.Tensor) -> torch.Tensor:
-        both = zip(self._drafts, probabilities, strict=True)
-        return torch.tensor([draft.pick(p) for (_, draft), p in both])
 
 
 def _fullest(text: str, spans: Sequence[Span]) -> list[int]:
