@@ -122,7 +122,7 @@ def draw(found: Versus) -> None:
         # the verdicts are what the table is for: a long question must not push them out of sight
         st.dataframe(
             frame, hide_index=True, width="stretch",
-            column_config={"question": st.column_config.TextColumn(width=210)},
+            column_config={"question": st.column_config.TextColumn(width=185)},
         )  # fmt: skip
         st.caption(
             f"The new version was read into the index in {duration(found.republish_seconds)}. "
@@ -195,8 +195,12 @@ def claims(found: Versus) -> list[str]:
         values = [one.f1 for one in by[name].of(group)]
         return sum(values) / len(values) if values else 0.0
 
-    def says(claim: str, holds: bool, figures: str) -> str:
-        return f"{claim}: {'so here' if holds else 'not so here'}. {figures}"
+    def says(claim: str, holds: bool | None, figures: str) -> str:
+        """`holds` is None where this run can't tell."""
+        told = (
+            "nothing to tell it by here" if holds is None else "so here" if holds else "not so here"
+        )
+        return f"{claim}: {told}. {figures}"
 
     changed = by[CLOSED_BOOK].of("changed")
     stale, new = sum(s.stale for s in changed), sum(s.found for s in by[RAG].of("changed"))
@@ -242,7 +246,7 @@ def claims(found: Versus) -> list[str]:
         ),
         says(
             "RAG is only as good as what it retrieves",
-            bool(missed) and average(missed) < average(reached),
+            average(missed) < average(reached) if missed and reached else None,
             f"F1 {average(reached):.2f} on the {len(reached)} questions whose passage was found, "
             + (f"{average(missed):.2f} on the other {len(missed)}." if missed else "all of them."),
         ),
