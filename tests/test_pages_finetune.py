@@ -327,7 +327,7 @@ def test_each_claim_stands_beside_its_number() -> None:
     )
     missed = versus.claims(four(stale=1.0, reached=False))[5]
     assert (
-        ": nothing to tell it by here. F1 0.00 on the 0 questions whose passage was found, 0.57 on the o"
+        ": nothing to tell it by here. F1 0.00 on the 0 questions whose passage was found, 0.57 on"
         in missed
     )
     assert "so here. Closed-book F1 0.90 on learnt questions, 0.30" in lines[0]
