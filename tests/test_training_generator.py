@@ -17,10 +17,11 @@ import pytest
 import torch
 from samples import ROOT, encoder
 from test_generators import HITS, bart, gpt2, t5
+from tiny_models import dpr
 
 from ragdemo.__main__ import main
 from ragdemo.corpus import Corpus
-from ragdemo.embedding import HashingEncoder, SentenceTransformerEncoder
+from ragdemo.embedding import DPREncoder, HashingEncoder, SentenceTransformerEncoder
 from ragdemo.errors import RagdemoError
 from ragdemo.evaluation.finetuning import changes_table, versus_table
 from ragdemo.evaluation.questions import Question
@@ -417,6 +418,24 @@ def test_the_command_line_trains_and_saves(words: list[str], tmp_path, capsys) -
     assert saved.load(out, encoder())
     assert main(["train", *words, "--docs", str(docs), "--out", str(out)]) == 1  # never over it
     assert "there already" in capsys.readouterr().err
+
+
+def test_dprs_question_tower_learns_with_the_generator(tmp_path, capsys) -> None:
+    docs, out, towers = company_folder(tmp_path), tmp_path / "out", dpr(tmp_path)
+    words = ["joint", "--what", "dpr", "--dpr", *towers, "--docs", str(docs), "--out", str(out)]
+    assert main(["train", *words, "--steps", "1", "--batch", "2"]) == 0
+    assert "question encoder and generator" in (out / "README.md").read_text()
+    untrained = DPREncoder(*towers)
+    made = saved.load(out, untrained)
+    passages = made.encoder.encode_passages(["x"])
+    np.testing.assert_array_equal(passages, untrained.encode_passages(["x"]))
+    assert made.encoder.similarity == "dot"
+    corpus, asked = build([(f"{n}.md", f"{f}\n".encode()) for n, _, f in JARGON], untrained), ["x"]
+    split = Split(jargon(corpus, "What is the rule about {}?"), (), ())
+    plan, own = Plan(2, 4, 1e-3, 2, 1), DPREncoder(*towers)
+    moved = last(train_jointly(split, corpus, MiniGenerator(bf16=False), plan, encoder=own)).make()
+    assert (moved.encoder.encode_queries(asked) != untrained.encode_queries(asked)).any()
+    np.testing.assert_array_equal(own.encode_passages(["x"]), passages)
 
 
 # a training that stands still once it prints its mark
