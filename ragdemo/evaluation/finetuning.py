@@ -14,6 +14,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from ragdemo.corpus import Corpus
@@ -213,11 +214,7 @@ def retriever_table(
     for source, gains in pooled.items():
         for name, kind in (("all held-out questions", ""), ("paraphrases", "paraphrase")):
             kept = [statistics.fmean(v) for (_, k), v in gains.items() if kind in ("", k)]
-            p = paired(kept, [0.0] * len(kept))
-            lines.append(
-                f"- {source}, {name}, a question's mean over the seeds: {p.difference:+.3f} "
-                f"({p.low:+.3f} to {p.high:+.3f}), p {p.p:.3f}, n {p.n}"
-            )
+            lines.append(_gained(f"{source}, {name}", kept))
     title = f"**Contrastive training, {what}**, held out by document; early stopping on others."
     return title + "\n\n" + "\n".join([*rows, "", *lines])
 
@@ -245,25 +242,18 @@ def generator_table(
             test = lessons(asked, corpus)
             train = lessons(learn, corpus, teaching=True)
             trained = last(train_generator(generator, train, (), test, plan))
-            moved = list(zip(trained.before, trained.after, strict=True))
+            moved = iter(zip(trained.before, trained.after, strict=True))
             cells = []
-            for group, part in (
-                ("learnt", moved[: len(learn)]), ("held out", moved[len(learn) :])
-            ):  # fmt: skip
-                before, after = zip(*part, strict=True)
+            for group, part in groups.items():
+                before, after = zip(*islice(moved, len(part)), strict=True)
                 cells.append(f"{_share(before)} -> {_share(after)} ({len(part)})")
-                for one, was, now in zip(groups[group], before, after, strict=True):
+                for one, was, now in zip(part, before, after, strict=True):
                     gains[group].setdefault(one.question, []).append(now - was)
             rows.append(f"| {name} | {seed} | {' | '.join(cells)} | {trained.seconds:.0f} |")
             print(rows[-1], flush=True)
     lines = []
     for group, found in gains.items():
-        means = [statistics.fmean(values) for values in found.values()]
-        p = paired(means, [0.0] * len(means))
-        lines.append(
-            f"- {group}, a question's mean over the seeds: {p.difference:+.3f} "
-            f"({p.low:+.3f} to {p.high:+.3f}), p {p.p:.3f}, n {p.n}"
-        )
+        lines.append(_gained(group, [statistics.fmean(values) for values in found.values()]))
     title = f"**Fine-tuning the bundled generator on one document's questions**, {steps} steps."
     return title + "\n\n" + "\n".join([*rows, "", *lines])
 
@@ -273,6 +263,14 @@ def _training(what: str, split: Split, corpus: Corpus, seed: int):
         return train_head(split, corpus, replace(HEAD, seed=seed))
     return train_encoder(
         split, corpus, SentenceTransformerEncoder(bf16=False), replace(ENCODER, seed=seed)
+    )
+
+
+def _gained(what: str, means: Sequence[float]) -> str:
+    p = paired(means, [0.0] * len(means))
+    return (
+        f"- {what}, a question's mean over the seeds: {p.difference:+.3f} "
+        f"({p.low:+.3f} to {p.high:+.3f}), p {p.p:.3f}, n {p.n}"
     )
 
 

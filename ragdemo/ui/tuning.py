@@ -46,7 +46,7 @@ JOINT, JOINT_ENCODER = "joint", "joint encoder"
 RETRIEVERS = (HEAD, ENCODER, DPR)
 # bytes that a training takes at most beside what answers visitors (measured, MiniLM and the bundled
 # generator, default batches; DPR's reckoned: the untrained pair, and of the trained one weights,
-# gradients, AdamW's two moments and the best so far, 0.87 GB each)
+# gradients, AdamW's two moments and the best so far, 0.87 GB each; the joint encoder's likewise)
 MEMORY = {
     HEAD: 0.1e9, ENCODER: 1.0e9, DPR: 5.5e9, CLOSED: 0.85e9, GENERATOR: 1.2e9,
     JOINT: 1.35e9, JOINT_ENCODER: 1.85e9,
