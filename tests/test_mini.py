@@ -27,7 +27,6 @@ from ragdemo.generation.mini.row import Row, likeliest
 from ragdemo.generation.mini.surface import Place, Writer
 from ragdemo.generation.mini.weights import load, quantise, save
 from ragdemo.pipeline import retrieve
-from ragdemo.text import sentences
 from ragdemo.types import Copied, Decoding
 
 LEAVE = hit(
@@ -649,7 +648,7 @@ def test_sentence_vectors_live_as_long_as_their_chunk():
 
     def candidates():
         found = hit("Leave is 28 days. Phones are blue.")
-        return Candidates(found, found.chunk.text, tuple(sentences(found.chunk.text)), 2)
+        return Candidates(found, 2)
 
     mine, other = candidates(), candidates()
     ((first,),) = prior(["How many days of leave?"], [[mine]])
@@ -668,7 +667,7 @@ def test_the_prior_is_what_score_and_cosine_weigh():
     exact = encoder()
     asked, *own = exact.encode_queries(["How many days of leave?", *texts])
     whole = hit(" ".join(texts[:2]), 1), hit(texts[2], 2)
-    row = [Candidates(h, h.chunk.text, tuple(sentences(h.chunk.text)), 1) for h in whole]
+    row = [Candidates(h, 1) for h in whole]
     ((one, two), none) = Prior(exact, 3.0, 8.0)(["How many days of leave?", "Why?"], [row, []])
     assert one == pytest.approx([3 * whole[0].score + 8 * float(own[0] @ asked)], abs=0.05)
     assert two == pytest.approx([3 * whole[1].score + 8 * float(own[2] @ asked)], abs=0.05)

@@ -22,14 +22,25 @@ from ragdemo import pipeline
 from ragdemo.embedding import HashingEncoder
 from ragdemo.errors import Busy, Cancelled, ModelUnavailable
 from ragdemo.generation.base import Step
+from ragdemo.generation.mini import MiniGenerator
 from ragdemo.generation.openai import OpenAIGenerator
 from ragdemo.generation.openai import Patience as Retries
-from ragdemo.serving import Line, Patience, SharedEncoder, SharedGenerator, Ticket, memory
+from ragdemo.serving import (
+    Ahead,
+    Line,
+    Patience,
+    SharedEncoder,
+    SharedGenerator,
+    Ticket,
+    ahead,
+    memory,
+)
 from ragdemo.serving.encoder import SLICE
 from ragdemo.serving.job import Job
 from ragdemo.serving.line import BEAT
 from ragdemo.serving.pace import Pace
-from ragdemo.types import Answer, Decoding, Prompt
+from ragdemo.serving.quiet import writing
+from ragdemo.types import Answer, Chunk, Decoding, Prompt
 
 
 def prompt(question: str) -> Prompt:
@@ -763,3 +774,95 @@ print(full - resident())
 """
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert float(said.stdout) > 200  # of 244 MB
+
+
+# -- work ahead
+
+
+def pieces(count: int) -> list[Chunk]:
+    return [Chunk(str(n), "d", "d.txt", f"Number {n}.", 0, 9, (1,)) for n in range(count)]
+
+
+def test_work_ahead_is_done_in_order_while_nobody_writes():
+    done: list[str] = []
+    worker = Ahead(lambda chunks: done.extend(c.id for c in chunks))
+    held = pieces(5)
+    with writing:
+        worker.put(held[:3])
+        time.sleep(0.2)
+        assert done == []
+    until(lambda: len(done) == 3)
+    worker.put([*held[3:], *held[3:]])
+    until(lambda: len(done) == 5)
+    time.sleep(0.05)
+    assert done == ["0", "1", "2", "3", "4"]
+
+
+def test_nothing_is_done_ahead_for_somebody_who_left():
+    done: list[str] = []
+    worker = Ahead(lambda chunks: done.extend(c.id for c in chunks))
+    held = pieces(3)
+    with writing:
+        worker.put(held)
+        del held[1]
+        gc.collect()
+    until(lambda: len(done) == 2)
+    time.sleep(0.05)
+    assert done == ["0", "2"]
+
+
+def test_work_ahead_that_fails_leaves_the_rest(monkeypatch):
+    monkeypatch.setattr(ahead, "MOST", 4)
+    done: list[str] = []
+
+    def learn(chunks):
+        if chunks[0].id == "4":
+            raise MemoryError("too much")
+        done.append(chunks[0].id)
+
+    worker = Ahead(learn)
+    held = pieces(6)
+    with writing:
+        worker.put(held)  # of more than MOST, the oldest go
+    until(lambda: "5" in done)
+    assert done == ["2", "3", "5"]
+
+
+def test_passages_that_an_answer_needs_are_encoded_at_once(monkeypatch):
+    """A model that answers counts as writing: it would wait for itself."""
+    monkeypatch.setattr("ragdemo.serving.encoder.ASIDE", 1000.0)
+    inner = HashingEncoder()
+    shared = SharedEncoder(inner)
+    texts = ["kept in mind", "seen on a page", "told"]
+
+    def answer(jobs):
+        with writing:
+            jobs[0].tell(shared.encode_passages(texts))
+
+    (found,) = together(1, lambda _: Line("answers", answer, most=1).result(Job("question")))
+    assert np.array_equal(found, inner.encode_passages(texts))
+
+
+def test_what_was_learnt_ahead_answers_the_same():
+    """And the first question about a passage encodes nothing but itself."""
+    corpus = small_corpus()
+    counted: list[int] = []
+
+    class Counting(SharedEncoder):
+        def _at_once(self, texts, method):
+            counted.append(len(texts))
+            return super()._at_once(texts, method)
+
+    question = "How many days of leave do I get?"
+    fresh = SharedGenerator(MiniGenerator(encoder=Counting(encoder())))
+    hits = pipeline.retrieve(question, corpus, 3)
+    before = pipeline.answer(question, hits, fresh)
+    assert counted.pop(0) == 1  # the question
+    assert sum(counted) > 3  # the sentences
+    counted.clear()
+    learnt = SharedGenerator(MiniGenerator(encoder=Counting(encoder())))
+    worker = Ahead(learnt.learn)
+    worker.put(corpus.chunks)
+    until(lambda: all(c in learnt._generator._prior._known for c in corpus.chunks))
+    assert pipeline.answer(question, hits, learnt).text == before.text
+    assert counted == [1]

@@ -10,11 +10,11 @@ import numpy as np
 
 from ragdemo.embedding import Encoder, Progress, TokenVectors
 from ragdemo.serving.job import PATIENCE, Job, Patience
-from ragdemo.serving.line import Line
+from ragdemo.serving.line import Line, serving
 from ragdemo.serving.quiet import writing
 
 BATCH = 32  # texts of several visitors encoded together
-QUESTIONS = 64  # texts of one call encoded at once: the sentences of five passages
+TEXTS = 64  # of one question, encoded at once: the sentences of five passages
 # An upload holds the encoder this long before waiting questions get their turn: 3 to 11 passages of
 # 256 tokens on two cores. Larger batches are no faster there.
 SLICE = 0.25
@@ -47,15 +47,22 @@ class SharedEncoder:
             start += job.rows
 
     def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
+        return self._at_once(texts, "encode_queries")
+
+    def _at_once(self, texts: Sequence[str], method: str) -> np.ndarray:
+        """Somebody waits for an answer."""
         result = np.zeros((len(texts), self.dimension), dtype=np.float32)
         order = _alike(texts)
-        for start in range(0, len(order), QUESTIONS):
-            part = order[start : start + QUESTIONS]
+        for start in range(0, len(order), TEXTS):
+            part = order[start : start + TEXTS]
             asked = [texts[i] for i in part]
-            result[part] = self._line.result(Job((asked,), len(part), "encode_queries"))
+            result[part] = self._line.result(Job((asked,), len(part), method))
         return result
 
     def encode_passages(self, texts: Sequence[str], progress: Progress | None = None) -> np.ndarray:
+        """In slices that let questions pass; at once for a model that is answering one."""
+        if serving():
+            return self._at_once(texts, "encode_passages")
         result = np.zeros((len(texts), self.dimension), dtype=np.float32)
         order = _alike(texts)
         start, size = 0, FIRST

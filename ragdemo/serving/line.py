@@ -25,6 +25,11 @@ LINGER = 0.02
 _thread = threading.local()  # .works: this thread serves a line
 
 
+def serving() -> bool:
+    """Whether this thread serves a line: what it asks of another is part of a job under way."""
+    return getattr(_thread, "works", False)
+
+
 class Line:
     """Jobs wait here for `handle(jobs)`, which tells each its news and may end it early.
 
@@ -61,7 +66,7 @@ class Line:
         has one job in line at most.
         """
         with self._changed:
-            refusable = not job.background and not getattr(_thread, "works", False)
+            refusable = not job.background and not serving()
             if refusable and self._questions() >= self._patience.waiting:
                 wait = max(1.0, self._until(len(self._waiting)))
                 raise Busy(

@@ -21,7 +21,7 @@ class Writing:
             self._count -= 1
             self._changed.notify_all()
 
-    def wait_for_none(self, most: float) -> bool:
+    def wait_for_none(self, most: float | None = None) -> bool:
         """Until nobody writes, at most so many seconds; whether nobody does."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._count, most)

@@ -31,7 +31,7 @@ from ragdemo.evaluation.answers import f1
 from ragdemo.evaluation.questions import Question
 from ragdemo.generation.base import Generator, run
 from ragdemo.generation.mini import MiniGenerator
-from ragdemo.generation.mini.row import passage_of
+from ragdemo.generation.mini.source import passage_of
 from ragdemo.pipeline import retrieve
 from ragdemo.training import mini
 from ragdemo.training.likelihood import answer_log_likelihoods, network

@@ -27,7 +27,7 @@ from ragdemo.generation.hub import MOST_BYTES, TIMEOUT, permit
 from ragdemo.loading import load_many, read_folder
 from ragdemo.retrieval.reranked import CrossEncoderScorer, QuestionLikelihood, Scorer
 from ragdemo.samples import SAMPLE_DOCS, stored
-from ragdemo.serving import SharedEncoder, SharedGenerator
+from ragdemo.serving import Ahead, SharedEncoder, SharedGenerator
 from ragdemo.settings import Chunking
 from ragdemo.types import Chunk, Document
 
@@ -54,6 +54,7 @@ class Shared:
         self.problem: RagdemoError | None = None
         self.encoder: Encoder | None = None
         self.generator: Generator | None = None
+        self.ahead: Ahead | None = None  # learns what answers from a passage will need
         self.judge: Scorer | None = None  # the generator as a re-ranker
         self.files: dict[str, bytes] = {}  # the samples' bytes by document id
         self.documents: list[Document] = []
@@ -69,6 +70,7 @@ class Shared:
             self.stage, self.share = "Loading the generator that writes answers", 0.35
             self.generator = SharedGenerator(create("mini", encoder=self.encoder))
             self.judge = QuestionLikelihood(self.generator)
+            self.ahead = Ahead(self.generator.learn)
             self.stage, self.share = "Opening the index of the sample documents", 0.9
             if ready := stored(self.encoder):
                 self.documents, self.files = list(ready.documents.values()), ready.originals

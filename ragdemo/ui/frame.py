@@ -50,6 +50,9 @@ def ready(me: Visitor) -> bool:
             corpus = Corpus(shared.encoder, me.chunking)
             shared.give_samples(corpus)
             me.corpus = corpus
+        if me.learnt is not me.corpus.chunks:
+            me.learnt = me.corpus.chunks
+            shared.ahead.put(me.learnt)
     except RagdemoError as problem:
         drawn.problem(problem)
         if st.button("Try again", icon=":material/refresh:"):

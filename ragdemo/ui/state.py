@@ -26,7 +26,7 @@ from ragdemo.serving import Ticket
 from ragdemo.serving.memory import give_back_soon
 from ragdemo.settings import Ask, Chunking, Limits
 from ragdemo.training.pairs import Pair
-from ragdemo.types import Comparison, Decoding, FileReport, Hit
+from ragdemo.types import Chunk, Comparison, Decoding, FileReport, Hit
 from ragdemo.ui.store import StoreMaker
 from ragdemo.ui.work import Work
 
@@ -76,6 +76,7 @@ class Visitor:
     limits: Limits = field(default_factory=Limits)
     chunking: Chunking = field(default_factory=Chunking)
     corpus: Corpus | None = None  # made with the samples as soon as the encoder is there
+    learnt: list[Chunk] | None = None  # of the corpus, as last given to `Shared.ahead`
     turns: list[Comparison] = field(default_factory=list)  # oldest first
     asking: str = ""  # a question that waits to be answered
     working: Work[Update] | None = None  # the question under way

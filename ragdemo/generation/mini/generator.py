@@ -22,7 +22,7 @@ from ragdemo.generation.mini.choosing import OPENERS, Asker
 from ragdemo.generation.mini.decode import TINY, pieces, text_log_likelihoods
 from ragdemo.generation.mini.model import AROUND, NULL, Encoded, log_likelihood
 from ragdemo.generation.mini.prior import Prior
-from ragdemo.generation.mini.row import REFUSAL, Row, lay, likeliest, passage_of, whole
+from ragdemo.generation.mini.row import REFUSAL, Row, lay, likeliest
 from ragdemo.generation.mini.surface import Writer
 from ragdemo.generation.mini.watching import watched
 from ragdemo.generation.mini.weights import load
@@ -84,8 +84,8 @@ class MiniGenerator:
         """`template` and `history` have no place in this model; `pipeline.standalone` puts what a
         follow-up needs into its question. Nothing is reserved for the answer: the decoder has
         room of its own."""
-        question = whole(question)
-        asked, bodies = self.read(question, [passage_of(h.chunk) for h in hits])
+        question = src.whole(question)
+        asked, bodies = self.read(question, [src.passage_of(h.chunk) for h in hits])
         laid = lay("answer" if hits else "closed", asked, bodies)
         question_tokens = min(len(asked.ids), src.QUESTION_TOKENS)
         segments = [Segment("template", 3), Segment("question", question_tokens)]
@@ -109,7 +109,7 @@ class MiniGenerator:
             segments=tuple(segments),
             limit=len(laid) * src.MAX_TOKENS,
             text="\n\n".join(self._shown(p) for p, _ in laid),
-            passages=tuple(passage_of(h.chunk)[0] for h in hits),
+            passages=tuple(src.passage_of(h.chunk)[0] for h in hits),
         )
 
     def _tokens(self, texts: Sequence[str]) -> list[src.Tokens]:
@@ -186,6 +186,11 @@ class MiniGenerator:
         """See `tracing.Traceable`."""
         return watched(self, prompt, decoding)
 
+    def learn(self, chunks: Sequence[Chunk]) -> None:
+        """Work out what answers from these chunks need whatever is asked, so that their first
+        question need not wait for it. From any thread; a chunk that is known costs nothing."""
+        self._prior.learn(chunks)
+
     def _encode(self, rows: Sequence[Row]) -> Encoded:
         prior = self._prior([r.prompt.question for r in rows], [r.candidates for r in rows])
         return self._model.encode(src.batch([r.laid for r in rows], prior))
@@ -203,7 +208,7 @@ class MiniGenerator:
         passages also has the log of p(the passages hold one), and the refusal that of its opposite.
         """
         check_batch(prompts, texts)
-        wanted = [t.ids.tolist() for t in self._tokens([whole(text) for text in texts])]
+        wanted = [t.ids.tolist() for t in self._tokens([src.whole(text) for text in texts])]
         most = self._model.bart.config.max_position_embeddings - 1
         if any(len(ids) > most for ids in wanted):
             raise LimitReached(
@@ -253,7 +258,9 @@ class MiniGenerator:
         if not chunks:
             return []
         rows, spans = self._to_ask(chunks)
-        about = [_fullest(whole(c.content), part) for c, part in zip(chunks, spans, strict=True)]
+        about = [
+            _fullest(src.whole(c.content), part) for c, part in zip(chunks, spans, strict=True)
+        ]
         encoded = self._model.encode(src.batch(rows))
         places = [n for n, numbers in enumerate(about) for _ in numbers for _ in range(STARTS)]
         sentences = [number for numbers in about for number in numbers for _ in range(STARTS)]
@@ -287,7 +294,7 @@ class MiniGenerator:
         self, chunks: Sequence[Chunk]
     ) -> tuple[list[list[src.Passage]], list[Sequence[Span]]]:
         """Each chunk's sequence, and its sentences that were not cut off."""
-        asked, bodies = self.read("", [passage_of(c) for c in chunks])
+        asked, bodies = self.read("", [src.passage_of(c) for c in chunks])
         rows = [[lay("ask", asked, [body])[0][0]] for body in bodies]
         kept = [body.spans[: p.count] for (body, _), (p,) in zip(bodies, rows, strict=True)]
         return rows, kept

@@ -2,8 +2,8 @@
 
 log p(sentence | question) up to a constant is a weight times the score of its passage, as in RAG's
 marginalisation (Lewis et al. 2020, https://arxiv.org/abs/2005.11401), plus another times its own
-cosine with the question. A chunk's sentence vectors are kept as long as the chunk itself lives:
-a class that asks about the same documents would otherwise spend a third of each answer on them.
+cosine with the question. No question changes a sentence's vector: it is kept as long as its chunk
+lives, and may be worked out before anybody asks (`learn`).
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from ragdemo.embedding import Encoder
-from ragdemo.types import Chunk, Hit, Span
+from ragdemo.generation.mini.source import passage_of
+from ragdemo.text import sentences
+from ragdemo.types import Chunk, Hit
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """A hit with the sentences of it that the network reads."""
+    """A hit, and how many of its sentences the network reads: the first so many."""
 
     hit: Hit
-    text: str
-    spans: tuple[Span, ...]  # all sentences of `text`
-    count: int  # how many of them were not cut off
+    count: int
 
 
 class Prior:
-    """Weighs sentences for a batch of questions in one trip to the encoder."""
+    """Weighs sentences for a batch of questions."""
 
     def __init__(self, encoder: Encoder | None, passage_weight: float, sentence_weight: float):
         self._encoder = encoder if sentence_weight else None
@@ -44,23 +44,29 @@ class Prior:
         priors = [[np.full(c.count, by_passage * c.hit.score) for c in row] for row in rows]
         if self._encoder is None or not any(rows):
             return priors
-        asked = self._learn(questions, [c for row in rows for c in row])
+        asked = self._encoder.encode_queries(questions)
+        self.learn([c.hit.chunk for row in rows for c in row])
         for question, row, prior in zip(asked, rows, priors, strict=True):
             for c, part in zip(row, prior, strict=True):
                 part += by_sentence * (self._known[c.hit.chunk][: c.count] @ question)
         return priors
 
-    def _learn(self, questions: Sequence[str], candidates: Sequence[Candidates]) -> np.ndarray:
-        """The questions' unit vectors; those of all sentences are known afterwards."""
-        new = {id(c.hit.chunk): c for c in candidates if c.hit.chunk not in self._known}.values()
-        said = [c.text[s.start : s.end] for c in new for s in c.spans]
-        asked, *vectors = np.split(
-            self._encoder.encode_queries([*questions, *said]),
-            np.cumsum([len(questions), *(len(c.spans) for c in new)])[:-1],
-        )
-        for c, own in zip(new, vectors, strict=True):
-            self._known[c.hit.chunk] = own.copy()
-        return asked
+    def learn(self, chunks: Sequence[Chunk]) -> None:
+        """Work out the vectors of all their sentences, where they are not known."""
+        new = list({id(c): c for c in chunks if c not in self._known}.values())
+        if self._encoder is None or not new:
+            return
+        said = [_said(chunk) for chunk in new]
+        vectors = self._encoder.encode_passages([s for own in said for s in own])
+        # half precision: a passage's sentences are ten times as many as its own vector
+        each = np.split(vectors.astype(np.float16), np.cumsum([len(own) for own in said])[:-1])
+        for chunk, own in zip(new, each, strict=True):
+            self._known[chunk] = own.copy()
+
+
+def _said(chunk: Chunk) -> list[str]:
+    text, _ = passage_of(chunk)
+    return [text[s.start : s.end] for s in sentences(text)]
 
 
 class _OfChunks:

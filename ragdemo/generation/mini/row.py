@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,12 +16,11 @@ from ragdemo.generation.mini.model import NULL, Encoded
 from ragdemo.generation.mini.prior import Candidates
 from ragdemo.generation.mini.surface import Place, Writer
 from ragdemo.generation.strange import strange
-from ragdemo.types import Answer, Chunk, Decoding, Prompt
+from ragdemo.types import Answer, Decoding, Prompt
 
 if TYPE_CHECKING:
     from ragdemo.generation.mini.generator import MiniGenerator
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
 REFUSAL = "The documents do not say."
 
 
@@ -90,15 +88,12 @@ class Row:
 
     def read_in(self) -> None:
         """Lay out the sequences; apart from making the row, since one cancelled never needs it."""
-        self.texts = [passage_of(h.chunk) for h in self.prompt.used]
+        self.texts = [src.passage_of(h.chunk) for h in self.prompt.used]
         asked, bodies = self._tokens = self.generator.read(self.prompt.question, self.texts)
         task = "answer" if self.texts else "closed"
         self.laid = [p for p, _ in lay(task, asked, bodies)]
         self.candidates = [
-            Candidates(h, text, body.spans, p.count)
-            for h, (text, _), (body, _), p in zip(
-                self.prompt.used, self.texts, bodies, self.laid, strict=False
-            )
+            Candidates(hit, p.count) for hit, p in zip(self.prompt.used, self.laid, strict=False)
         ]
         self.places = self._places(asked, bodies)
 
@@ -259,14 +254,3 @@ def lay(
         p = src.passage(task, asked if task == "answer" else None, text, title)
         laid.append((p, len(text.ids) - (len(p.ids) - p.offset - 1)))
     return laid
-
-
-def passage_of(chunk: Chunk) -> tuple[str, str]:
-    """(text, title) as the model reads them: the file's name and headings say what it is about."""
-    name = chunk.document_name.rsplit(".", 1)[0].replace("-", " ").replace("_", " ")
-    return whole(chunk.content), whole(f"{name} {chunk.heading}".strip())
-
-
-def whole(text: str) -> str:
-    """Lone surrogates, which no tokenizer takes, as replacement characters: lengths stay."""
-    return _SURROGATE.sub("\ufffd", text)

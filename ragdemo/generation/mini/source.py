@@ -6,6 +6,7 @@ The task is one of BERT's unused word pieces, which no text can ever become.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,12 +16,24 @@ from tokenizers import Tokenizer
 
 from ragdemo.generation.mini.model import NULL, OUTSIDE, SEP, SourceBatch
 from ragdemo.text import sentences
-from ragdemo.types import Span
+from ragdemo.types import Chunk, Span
 
 CLS, PAD = 101, 0
 TASKS = {"answer": 1, "closed": 2, "ask": 3}  # [unused0], [unused1], [unused2]
 MAX_TOKENS = 320  # of one encoded passage with its question
 QUESTION_TOKENS = 64
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def passage_of(chunk: Chunk) -> tuple[str, str]:
+    """(text, title) as the model reads them: the file's name and headings say what it is about."""
+    name = chunk.document_name.rsplit(".", 1)[0].replace("-", " ").replace("_", " ")
+    return whole(chunk.content), whole(f"{name} {chunk.heading}".strip())
+
+
+def whole(text: str) -> str:
+    """Lone surrogates, which no tokenizer takes, as replacement characters: lengths stay."""
+    return _SURROGATE.sub("\ufffd", text)
 
 
 @dataclass(frozen=True)
