@@ -26,6 +26,7 @@ from ragdemo.generation.mini.prior import Candidates, Prior
 from ragdemo.generation.mini.row import Row, likeliest
 from ragdemo.generation.mini.surface import Place, Writer
 from ragdemo.generation.mini.weights import load, quantise, save
+from ragdemo.generation.mini.words import words
 from ragdemo.pipeline import retrieve
 from ragdemo.types import Copied, Decoding
 
@@ -672,3 +673,42 @@ def test_the_prior_is_what_score_and_cosine_weigh():
     assert one == pytest.approx([3 * whole[0].score + 8 * float(own[0] @ asked)], abs=0.05)
     assert two == pytest.approx([3 * whole[1].score + 8 * float(own[2] @ asked)], abs=0.05)
     assert none == []
+
+
+# -- the vocabulary in int8
+
+
+def test_the_vocabulary_in_int8_says_what_float32_says():
+    exact = MiniGenerator(bf16=False)
+    weight = exact._model.bart.shared.weight.detach()
+    quick = words(weight)
+    if quick is None:
+        pytest.skip("this processor or library has no such kernel")
+    task = exact.prompt("How long is the notice period?", [], decoding=Decoding())
+    row = Row(exact, task, Decoding())
+    row.read_in()
+    with torch.inference_mode():
+        encoded = exact._encode([row])
+        hidden = exact._model.decode(torch.tensor([[101, 1996, 5060, 2003, 2048]]), encoded).hidden
+        wanted, found = torch.nn.functional.linear(hidden, weight), quick(hidden)
+        assert found.shape == wanted.shape
+        assert (found - wanted).abs().max() < 2e-3 * wanted.abs().max()
+        assert found.argmax(-1).tolist() == wanted.argmax(-1).tolist()
+        # a row is the same whoever stands beside it, and how many do
+        loud = torch.cat([hidden[0], 40 * hidden[0], torch.zeros(60, hidden.shape[-1])])
+        assert torch.equal(quick(loud)[:5], found[0])
+
+
+def test_without_the_kernel_words_are_weighed_in_float32(monkeypatch):
+    def missing(*_):
+        raise RuntimeError("no such engine")
+
+    monkeypatch.setattr("ragdemo.generation.mini.words.Words", missing)
+    generator = MiniGenerator(bf16=None)
+    assert generator._model.quick_words is None
+    prompt = generator.prompt("How long is the notice period?", [], decoding=Decoding())
+    assert run(generator, [prompt], [Decoding()])[0].text
+
+
+def test_what_is_trained_has_no_frozen_vocabulary():
+    assert MiniGenerator(bf16=False)._model.quick_words is None

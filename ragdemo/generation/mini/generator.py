@@ -26,6 +26,7 @@ from ragdemo.generation.mini.row import REFUSAL, Row, lay, likeliest
 from ragdemo.generation.mini.surface import Writer
 from ragdemo.generation.mini.watching import watched
 from ragdemo.generation.mini.weights import load
+from ragdemo.generation.mini.words import words
 from ragdemo.generation.mini.writing import Writing
 from ragdemo.generation.scoring import slices
 from ragdemo.generation.tracing import TokenStep
@@ -38,7 +39,8 @@ LEADS_BACK = 4.0  # a cosine of 0.1 outweighs this many tenths of a nat a word p
 
 
 class MiniGenerator:
-    """The bundled model. bf16 where the processor multiplies it natively, float32 elsewhere."""
+    """The bundled model. bf16 where the processor multiplies it natively; elsewhere float32, but
+    for the vocabulary's int8."""
 
     name = "ragdemo-mini"
     limit = src.MAX_TOKENS  # of each passage with its question; passages do not share it
@@ -48,7 +50,8 @@ class MiniGenerator:
         self, folder: Path = FOLDER, *, encoder: Encoder | None = None, bf16: bool | None = None
     ) -> None:
         """`encoder` compares each sentence with the question, a second opinion for choosing the
-        one to answer from; without it the model chooses alone, and worse."""
+        one to answer from; without it the model chooses alone, and worse. `bf16=False`: float32
+        throughout, as training needs it."""
         self._encoder = encoder
         self._model, self.facts = load(folder)
         self._prior = Prior(encoder, self.facts.passage_weight, self.facts.sentence_weight)
@@ -59,15 +62,17 @@ class MiniGenerator:
         self._lock = threading.Lock()  # one tokenizer in two threads corrupts both
         if bf16 if bf16 is not None else native_bf16():
             self._model.bfloat16()
+        elif bf16 is None:
+            self._model.quick_words = words(self._model.bart.shared.weight)
         self._vocabulary = [
             self._tokenizer.id_to_token(i) for i in range(self._tokenizer.get_vocab_size())
         ]
-        words = torch.tensor([not t.startswith("[") for t in self._vocabulary])
-        words[src.SEP] = True
+        written = torch.tensor([not t.startswith("[") for t in self._vocabulary])
+        written[src.SEP] = True
         self.inner = torch.tensor([t.startswith("##") for t in self._vocabulary])
         digits = torch.tensor([any(c.isdigit() for c in t) for t in self._vocabulary])
         # beside passages, numbers are copied and never written from memory
-        self._allowed = {"answer": words & ~digits, "closed": words}
+        self._allowed = {"answer": written & ~digits, "closed": written}
         self._openers = [self._tokenizer.token_to_id(word) for word in OPENERS]
 
     # -- prompts

@@ -18,12 +18,17 @@ S sentences a row, T target tokens, D = 384 wide, V = 30,522 word pieces.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import BartConfig, BartModel
+
+if TYPE_CHECKING:
+    from ragdemo.generation.mini.words import Words
 
 SEP = 102  # BERT's separator, which also ends an answer
 NULL = 0  # sentence number of the [CLS] tokens: "not here"
@@ -80,7 +85,7 @@ class Step:
 
     gate: Tensor  # [B, T] g, the share of the vocabulary
     hidden: Tensor  # [B, T, D]
-    words: Tensor  # [V, D] the tied word embeddings
+    words: Callable[[Tensor], Tensor]  # hidden states [..., D] -> logits [..., V]
     pointer: Tensor  # [B, T, N] attention over the source; sums to 1
 
 
@@ -128,6 +133,7 @@ class MiniModel(nn.Module):
         nn.init.normal_(self.select.weight, std=0.02)
         nn.init.zeros_(self.gate.weight)
         nn.init.constant_(self.gate.bias, -1.0)  # begin by copying
+        self.quick_words: Words | None = None  # of weights that are trained no more
 
     def encode(self, source: SourceBatch) -> Encoded:
         states = self._read(source)  # [B, N, D]
@@ -233,7 +239,10 @@ class MiniModel(nn.Module):
         pointer = scores.masked_fill(~encoded.valid.unsqueeze(1), -1e9).softmax(-1)  # [B, T, N]
         context = pointer.to(hidden.dtype) @ encoded.states  # [B, T, D]
         gate = torch.sigmoid(self.gate(torch.cat([hidden, context], -1)).squeeze(-1).float())
-        return Step(gate, hidden, self.bart.shared.weight, pointer)
+        return Step(gate, hidden, self.quick_words or self._words, pointer)
+
+    def _words(self, hidden: Tensor) -> Tensor:
+        return F.linear(hidden, self.bart.shared.weight)
 
     def _following(self, target: Tensor, before: Tensor | None, encoded: Encoded) -> Tensor:
         """A bonus [B, T, N] for source tokens whose predecessors are the words just written."""
@@ -268,7 +277,7 @@ def log_likelihood(step: Step, encoded: Encoded, target: Tensor, kept: Tensor) -
     The vocabulary is by far the dearest part, so positions that do not count never see it.
     """
     wanted = target[kept]  # [K]
-    logits = F.linear(step.hidden[kept], step.words).float()  # [K, V]
+    logits = step.words(step.hidden[kept]).float()  # [K, V]
     written = (logits.gather(1, wanted.unsqueeze(1)).squeeze(1) - logits.logsumexp(1)).exp()
     same = encoded.tokens.unsqueeze(1) == target.unsqueeze(-1)  # [B, T, N]
     copied = (step.pointer * same).sum(-1)[kept]
@@ -281,7 +290,7 @@ def mixture(step: Step, encoded: Encoded, allowed: Tensor | None = None) -> Tens
 
     `allowed` [V] is True where a word piece may be written; copying is never restricted.
     """
-    logits = F.linear(step.hidden, step.words).float()
+    logits = step.words(step.hidden).float()
     if allowed is not None:
         logits = logits.masked_fill(~allowed, -1e9)
     written = step.gate.unsqueeze(-1) * logits.softmax(-1)
