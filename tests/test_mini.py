@@ -705,10 +705,10 @@ def test_without_the_kernel_words_are_weighed_in_float32(monkeypatch):
 
     monkeypatch.setattr("ragdemo.generation.mini.words.Words", missing)
     generator = MiniGenerator(bf16=None)
-    assert generator._model.quick_words is None
+    assert "int8" not in generator.precision
     prompt = generator.prompt("How long is the notice period?", [], decoding=Decoding())
     assert run(generator, [prompt], [Decoding()])[0].text
 
 
 def test_what_is_trained_has_no_frozen_vocabulary():
-    assert MiniGenerator(bf16=False)._model.quick_words is None
+    assert MiniGenerator(bf16=False).precision == "float32"

@@ -291,11 +291,10 @@ def signature(limit: int, generator: MiniGenerator) -> str:
 
     facts = generator.facts
     made = " ".join(f"{k} {v}" for k, v in versions().items() if k != "streamlit")
-    precision = str(next(generator._model.parameters()).dtype).removeprefix("torch.")
     return (
-        f"Greedy, batch of one, {torch.get_num_threads()} CPU threads, {precision}; up to {limit} "
-        f"rows of each set drawn with seed {SEED}; 95% Wilson intervals in brackets; passages by "
-        f"all-MiniLM-L6-v2; 'found' is SQuAD-normalised, whole words; refusal above "
+        f"Greedy, batch of one, {torch.get_num_threads()} CPU threads, {generator.precision}; up "
+        f"to {limit} rows of each set drawn with seed {SEED}; 95% Wilson intervals in brackets; "
+        f"passages by all-MiniLM-L6-v2; 'found' is SQuAD-normalised, whole words; refusal above "
         f"p = {facts.refuse_above}, with one passage alone {facts.refuse_alone_above}; "
         f"{facts.examples:,} training rows; {made}."
     )

@@ -75,6 +75,12 @@ class MiniGenerator:
         self._allowed = {"answer": written & ~digits, "closed": written}
         self._openers = [self._tokenizer.token_to_id(word) for word in OPENERS]
 
+    @property
+    def precision(self) -> str:
+        """What it calculates with."""
+        numbers = str(next(self._model.parameters()).dtype).removeprefix("torch.")
+        return f"{numbers}, its vocabulary in int8" if self._model.quick_words else numbers
+
     # -- prompts
 
     def prompt(
