@@ -28,6 +28,7 @@ from ragdemo.generation.mini.surface import Place, Writer
 from ragdemo.generation.mini.weights import load, quantise, save
 from ragdemo.generation.mini.words import words
 from ragdemo.pipeline import retrieve
+from ragdemo.training.likelihood import network
 from ragdemo.types import Copied, Decoding
 
 LEAVE = hit(
@@ -712,3 +713,6 @@ def test_without_the_kernel_words_are_weighed_in_float32(monkeypatch):
 
 def test_what_is_trained_has_no_frozen_vocabulary():
     assert MiniGenerator(bf16=False).precision == "float32"
+    quick = MiniGenerator()
+    network(quick)
+    assert "int8" not in quick.precision

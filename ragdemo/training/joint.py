@@ -210,6 +210,13 @@ def _alone(generator: Generator, corpus: Corpus, batch: Sequence[Pair], found: T
     return sums.view(found.shape)
 
 
+def parts(model: object) -> tuple[Encoder | None, Generator | None]:
+    """The encoder and the generator of a trained model, where it has them."""
+    if isinstance(model, Jointly):
+        return model.encoder, model.generator
+    return (model, None) if hasattr(model, "encode_queries") else (None, model)
+
+
 def marginal(
     split_part: Sequence[Pair], corpus: Corpus, trained: Jointly | tuple, k: int = 4
 ) -> float:

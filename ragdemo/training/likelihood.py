@@ -40,6 +40,8 @@ def network(generator: Generator) -> torch.nn.Module:
     """What is trained of a private generator."""
     if type(generator).__name__ not in _KINDS:
         raise RagdemoError(f"{generator.name} runs elsewhere and can't be trained here.")
+    if hasattr(generator._model, "quick_words"):
+        generator._model.quick_words = None  # made for weights that stay
     return generator._model
 
 

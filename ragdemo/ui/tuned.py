@@ -13,7 +13,7 @@ import streamlit as st
 
 from ragdemo import pipeline
 from ragdemo.corpus import Corpus
-from ragdemo.embedding import DPREncoder, SentenceTransformerEncoder
+from ragdemo.embedding import DPREncoder, Encoder, SentenceTransformerEncoder
 from ragdemo.errors import RagdemoError
 from ragdemo.generation.base import Generator
 from ragdemo.retrieval.dense import Dense
@@ -35,6 +35,7 @@ class Made:
     """A trained model ready to be tried: what changed, and what it was before."""
 
     model: object  # as `saved.save` takes it
+    encoder: Encoder | None  # the trained one in it
     before: Corpus
     after: Corpus  # the same one where the retriever was left alone
     generator: Generator | None  # the tuned one, behind a worker of its own
@@ -74,23 +75,21 @@ def _made(me: Visitor, lab: Lab, reins: running.Reins) -> Iterator[Made]:
 
 def _ready(model: object, before: Corpus, reins: running.Reins) -> Made:
     from ragdemo.training.dual import DualEncoder
-    from ragdemo.training.head import Headed, refill
-    from ragdemo.training.joint import Jointly
+    from ragdemo.training.head import refill
+    from ragdemo.training.joint import parts
 
-    encoder = model.encoder if isinstance(model, Jointly) else model
-    generator = model.generator if isinstance(model, Jointly) else None
-    if isinstance(encoder, SentenceTransformerEncoder | DPREncoder):
-        encoder = SharedEncoder(encoder)
-    elif isinstance(encoder, DualEncoder):
-        encoder = DualEncoder(encoder.inner, SharedEncoder(encoder.questions))
-    elif not isinstance(encoder, Headed):
-        generator, encoder = encoder, None
+    encoder, generator = parts(model)
     after = before
     if encoder is not None:
-        new = Corpus(encoder, before.chunking)
+        shared = encoder
+        if isinstance(encoder, SentenceTransformerEncoder | DPREncoder):
+            shared = SharedEncoder(encoder)
+        elif isinstance(encoder, DualEncoder):
+            shared = DualEncoder(encoder.inner, SharedEncoder(encoder.questions))
+        new = Corpus(shared, before.chunking)
         after = refill(new, before, partial(reins.tell, "Reading the documents anew"))
-    shared = SharedGenerator(generator) if generator is not None else None
-    return Made(model, before, after, shared)
+    writer = SharedGenerator(generator) if generator is not None else None
+    return Made(model, encoder, before, after, writer)
 
 
 def _draw(me: Visitor, made: Made) -> None:
@@ -202,7 +201,6 @@ def _maps(made: Made, question: str) -> None:
 def _use(me: Visitor, made: Made) -> None:
     from ragdemo.training import saved
     from ragdemo.training.head import Headed
-    from ragdemo.training.joint import Jointly
 
     with st.container(horizontal=True):
         if st.button("Use it on every page", icon=":material/check:", key="tuned-use"):
@@ -213,7 +211,7 @@ def _use(me: Visitor, made: Made) -> None:
                 drawn.problem(problem)
             else:
                 st.rerun()
-        if isinstance(made.model, DPREncoder):
+        if isinstance(made.encoder, DPREncoder):
             st.caption("To keep a pair of towers, train it by `python -m ragdemo train retriever`.")
         elif made.trained is not None:
             kept = partial(saved.packed, made.model, made.trained)
@@ -221,9 +219,9 @@ def _use(me: Visitor, made: Made) -> None:
                 "Save it as a model folder (zip)", kept, "ragdemo-tuned.zip", "application/zip",
                 icon=":material/download:", on_click="ignore", key="tuned-save",
             )  # fmt: skip
-            inside = made.model.encoder if isinstance(made.model, Jointly) else made.model
-            if isinstance(inside, Headed):
-                alone = "Save the head alone" if inside is made.model else "Save it without MiniLM"
+            if isinstance(made.encoder, Headed):
+                joint = made.generator is not None
+                alone = "Save it without MiniLM" if joint else "Save the head alone"
                 st.download_button(
                     alone, partial(kept, small=True), "ragdemo-tuned-small.zip",
                     "application/zip", icon=":material/download:", on_click="ignore",
