@@ -213,6 +213,7 @@ def ask(chosen: argparse.Namespace) -> None:
     _, generator = shared()
     corpus = handbook()
     pipeline.compare(questions()[0], corpus, generator)
+    generator.learn(corpus.chunks)  # as the app does of itself when nobody asks
     marks: dict[str, list[float]] = {"passages": [], "first word": [], "both answers": []}
     ratios, alone = [], []
     for number in range(max(chosen.questions, 10)):

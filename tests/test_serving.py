@@ -783,13 +783,18 @@ def pieces(count: int) -> list[Chunk]:
     return [Chunk(str(n), "d", "d.txt", f"Number {n}.", 0, 9, (1,)) for n in range(count)]
 
 
-def test_work_ahead_is_done_in_order_while_nobody_writes():
+@pytest.fixture
+def soon(monkeypatch):
+    monkeypatch.setattr(ahead, "QUIET", 0.1)
+
+
+def test_work_ahead_is_done_in_order_while_nobody_writes(soon):
     done: list[str] = []
     worker = Ahead(lambda chunks: done.extend(c.id for c in chunks))
     held = pieces(5)
     with writing:
         worker.put(held[:3])
-        time.sleep(0.2)
+        time.sleep(0.3)
         assert done == []
     until(lambda: len(done) == 3)
     worker.put([*held[3:], *held[3:]])
@@ -798,7 +803,7 @@ def test_work_ahead_is_done_in_order_while_nobody_writes():
     assert done == ["0", "1", "2", "3", "4"]
 
 
-def test_nothing_is_done_ahead_for_somebody_who_left():
+def test_nothing_is_done_ahead_for_somebody_who_left(soon):
     done: list[str] = []
     worker = Ahead(lambda chunks: done.extend(c.id for c in chunks))
     held = pieces(3)
@@ -811,7 +816,7 @@ def test_nothing_is_done_ahead_for_somebody_who_left():
     assert done == ["0", "2"]
 
 
-def test_work_ahead_that_fails_leaves_the_rest(monkeypatch):
+def test_work_ahead_that_fails_leaves_the_rest(soon, monkeypatch):
     monkeypatch.setattr(ahead, "MOST", 4)
     done: list[str] = []
 
@@ -843,7 +848,7 @@ def test_passages_that_an_answer_needs_are_encoded_at_once(monkeypatch):
     assert np.array_equal(found, inner.encode_passages(texts))
 
 
-def test_what_was_learnt_ahead_answers_the_same():
+def test_what_was_learnt_ahead_answers_the_same(soon):
     """And the first question about a passage encodes nothing but itself."""
     corpus = small_corpus()
     counted: list[int] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 
 class Writing:
@@ -10,6 +11,7 @@ class Writing:
 
     def __init__(self) -> None:
         self._count = 0
+        self._ended = 0.0
         self._changed = threading.Condition()
 
     def __enter__(self) -> None:
@@ -19,9 +21,15 @@ class Writing:
     def __exit__(self, *_: object) -> None:
         with self._changed:
             self._count -= 1
+            self._ended = time.monotonic()
             self._changed.notify_all()
 
-    def wait_for_none(self, most: float | None = None) -> bool:
+    def quiet(self) -> float:
+        """For how many seconds nobody has been writing; 0 while somebody is."""
+        with self._changed:
+            return 0.0 if self._count else time.monotonic() - self._ended
+
+    def wait_for_none(self, most: float) -> bool:
         """Until nobody writes, at most so many seconds; whether nobody does."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._count, most)
